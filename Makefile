@@ -1,0 +1,60 @@
+# Everything here sets itself up: it needs Python (3.10 or later) and make, no more.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Requirements to install on top, such as TRIO=trio==0.27.0
+TRIO ?= trio
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test check coverage types docs bench clean
+
+demo: $(VENV)/demo.stamp  ## run the main job: an echo server and its timers
+	$(BIN)/python -m trio_clockrt $(ARGS)
+
+test: $(VENV)/test.stamp  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/check.stamp  ## everything else that has to hold
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" pyright
+	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes trio_clockrt
+	$(MAKE) docs coverage
+
+coverage: $(VENV)/test.stamp  ## run the tests, and demand that they reach every branch
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+bench: $(VENV)/demo.stamp  ## what things cost, beside what they replace
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+clean:
+	rm -rf .venv docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/venv.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	touch $@
+
+$(VENV)/demo.stamp: $(VENV)/venv.stamp pyproject.toml
+	$(PIP) install --editable '.[demo]' '$(TRIO)'
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	$(PIP) install --group test '$(TRIO)'
+	touch $@
+
+$(VENV)/docs.stamp: $(VENV)/demo.stamp
+	$(PIP) install --group docs '$(TRIO)'
+	touch $@
+
+$(VENV)/check.stamp: $(VENV)/test.stamp $(VENV)/docs.stamp
+	$(PIP) install --group check '$(TRIO)'
+	touch $@

@@ -1,0 +1,39 @@
+"""A clock and timer runtime for Trio."""
+
+from ._clock import Clock
+from ._driver import ClockDriver, DriverStatistics
+from ._errors import ClockGone
+from ._inactive_clock import InactiveClock, open_clock
+from ._periodic import MissedTick, PeriodicTimer
+from ._simple_clock import SimpleClock
+from ._stopwatch import Stopwatch
+from ._timer import Timer
+from ._timer_group import TimerGroup
+from ._timer_nursery import TimerNursery
+
+__all__ = [
+    "Clock",
+    "ClockDriver",
+    "ClockGone",
+    "DriverStatistics",
+    "InactiveClock",
+    "MissedTick",
+    "PeriodicTimer",
+    "SimpleClock",
+    "Stopwatch",
+    "Timer",
+    "TimerGroup",
+    "TimerNursery",
+    "open_clock",
+]
+
+__version__ = "0.1.0"
+
+
+def _show_public_names() -> None:
+    # In tracebacks and documentation, things are where users find them.
+    for name in __all__:
+        globals()[name].__module__ = __name__
+
+
+_show_public_names()

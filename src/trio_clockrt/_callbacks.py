@@ -1,0 +1,101 @@
+"""Functions that users pass in, to be called later: the checks, and the call."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from trio.lowlevel import disable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextvars import Context
+
+# Calling one of these runs none of its code.
+_NOT_SYNC = (
+    inspect.CO_COROUTINE
+    | inspect.CO_ITERABLE_COROUTINE
+    | inspect.CO_GENERATOR
+    | inspect.CO_ASYNC_GENERATOR
+)
+
+
+def check_callback(fn: Callable[..., object]) -> None:
+    """Refuse what cannot be a synchronous callback, as far as can be told now."""
+    try:
+        flags = fn.__code__.co_flags  # functions and methods, which is most of them
+    except AttributeError:
+        _check_callable(fn, "fn", "a synchronous function")
+        flags = _NOT_SYNC if _returns_awaitable(fn) else 0
+    if flags & _NOT_SYNC:
+        raise TypeError(
+            f"`fn` must be a synchronous function, but {fn!r} is async or a generator, "
+            "and calling it would not run it; a TimerNursery starts async functions "
+            "with start_later() and start_at()"
+        )
+
+
+def check_async_fn(async_fn: Callable[..., object]) -> None:
+    """Refuse what cannot be an async function, as far as can be told now."""
+    _check_callable(async_fn, "async_fn", "an async function")
+    if inspect.isasyncgenfunction(async_fn):
+        raise TypeError(
+            f"`async_fn` must be an async function, but {async_fn!r} is an async "
+            "generator function: it has a `yield` in it"
+        )
+
+
+def run_callback(
+    context: Context, fn: Callable[..., object], args: tuple[object, ...]
+) -> None:
+    """Call *fn* in *context*, as user code: Ctrl-C may interrupt it."""
+    result = context.run(_call, fn, args)
+    if result is not None and inspect.isawaitable(result):
+        _close(result)
+        raise TypeError(
+            f"a timer's callback must be a synchronous function, but {fn!r} returned "
+            f"{result!r}, which nobody awaits; a TimerNursery starts async functions "
+            "with start_later() and start_at()"
+        )
+
+
+async def run_async_fn(
+    async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
+) -> None:
+    """Call and await *async_fn*, or say why that cannot be done."""
+    awaitable = async_fn(*args)
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(
+            f"start_later() and start_at() need an async function, but {async_fn!r} "
+            f"returned {awaitable!r}, which cannot be awaited; for a synchronous "
+            "function use call_later() or call_at()"
+        )
+    await awaitable
+
+
+@disable_ki_protection
+def _call(fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    return fn(*args)
+
+
+def _check_callable(fn: object, name: str, wanted: str) -> None:
+    if inspect.isawaitable(fn):
+        _close(fn)
+        raise TypeError(
+            f"`{name}` must be {wanted}, but it is {fn!r}: pass the function and its "
+            "arguments apart from each other, and it will be called when it is due"
+        )
+    if not callable(fn):
+        raise TypeError(f"`{name}` must be {wanted}, not {fn!r}")
+
+
+def _returns_awaitable(fn: Callable[..., object]) -> bool:
+    # A functools.partial, or an object with an async __call__.
+    call = getattr(fn, "__call__", fn)  # noqa: B004 (whether it is async, not whether)
+    return any(map(inspect.iscoroutinefunction, (fn, call)))
+
+
+def _close(awaitable: object) -> None:
+    # What is refused is never awaited, so Python should not complain about that too.
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()

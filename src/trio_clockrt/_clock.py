@@ -1,0 +1,303 @@
+"""The clock that a program uses: time, delays, ticks, timeouts and timers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import trio
+from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
+
+from ._durations import to_instant, to_seconds
+from ._periodic import MissedTick, PeriodicTimer
+from ._simple_clock import SimpleClock
+from ._timer_nursery import TimerNursery, TimerNurseryManager
+from ._waiters import TaskWaiter
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from datetime import timedelta
+
+    from ._state import State
+
+
+class Clock(SimpleClock):
+    """One clock object to pass around: time, delays, ticks, timeouts and timers.
+
+    Get one from `open_clock` or `InactiveClock.activate`. It measures with the clock
+    of the Trio run that it was activated in, whichever that is, so it also follows a
+    `trio.testing.MockClock`.
+
+    Its timers belong to the thread that activated it; reading the time is allowed
+    from everywhere and at any time. When the block that activated it has ended, the
+    clock is gone, and everything that needs its timers raises `ClockGone`.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state.source)
+        self._state = state
+
+    @property
+    def alive(self) -> bool:
+        """Whether timers on this clock can still fire.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         print(clock.alive)
+            ...     print(clock.alive)
+            >>> trio.run(main)
+            True
+            False
+        """
+        return self._state.alive
+
+    @enable_ki_protection
+    async def delay(self, seconds: float | timedelta) -> None:
+        """Sleep for so long; never less, and always a checkpoint.
+
+        It does what :func:`trio.sleep` does, for a fraction of the cost.
+
+        Args:
+            seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a
+                checkpoint, and ``inf`` is until somebody cancels it.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time.
+            ClockGone: if the clock is gone, or goes meanwhile.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         await clock.delay(0.1)
+            ...         await clock.delay(datetime.timedelta(hours=1))
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        """
+        state = self._state
+        if type(seconds) is not float or not seconds > 0:
+            seconds = to_seconds(seconds, "seconds")
+            if seconds == 0:
+                state.check()
+                await checkpoint()
+                return
+        waiter = TaskWaiter(state, state.now() + seconds)
+        state.add(waiter)
+        await wait_task_rescheduled(waiter.abort)
+
+    @enable_ki_protection
+    async def delay_until(self, instant: float) -> None:
+        """Sleep until an instant; if that is past, it is a checkpoint.
+
+        Args:
+            instant: A point on the scale of `~SimpleClock.instant`; ``inf`` is until
+                somebody cancels it.
+
+        Raises:
+            ValueError: if *instant* is NaN.
+            TypeError: if *instant* is not a number.
+            ClockGone: if the clock is gone, or goes meanwhile.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         start = clock.instant()
+            ...         await clock.delay_until(start + 60)
+            ...         print(clock.instant() - start)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            60.0
+        """
+        state = self._state
+        state.check()
+        instant = to_instant(instant, "instant")
+        if instant <= state.now():
+            await checkpoint()
+        else:
+            waiter = TaskWaiter(state, instant)
+            state.add(waiter)
+            await wait_task_rescheduled(waiter.abort)
+
+    def periodic(
+        self, period: float | timedelta, *, missed: MissedTick = MissedTick.DELAY
+    ) -> PeriodicTimer:
+        """An async iterator that ticks once per *period*, for the first time after one.
+
+        Args:
+            period: How long from one tick to the next, in seconds or as a
+                `~datetime.timedelta`.
+            missed: What to do after a missed tick.
+
+        Returns:
+            PeriodicTimer: the iterator; its ticks are the instants they were
+            scheduled for.
+
+        Raises:
+            ValueError: if *period* is zero, negative, infinite or NaN.
+            TypeError: if *period* is not a length of time.
+            ClockGone: if the clock is gone.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         start = clock.instant()
+            ...         async for tick in clock.periodic(0.25):
+            ...             print(tick - start)
+            ...             if clock.instant() >= start + 0.75:
+            ...                 break
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            0.25
+            0.5
+            0.75
+        """
+        return PeriodicTimer(self._state, period, missed)
+
+    def move_on_after(
+        self, seconds: float | timedelta, *, shield: bool = False
+    ) -> trio.CancelScope:
+        """Cancel the block if it takes longer than this, and go on after it.
+
+        Args:
+            seconds: How long it may take, from when it is entered, in seconds or as
+                a `~datetime.timedelta`; ``inf`` is no limit.
+            shield: The initial value of `trio.CancelScope.shield`.
+
+        Returns:
+            trio.CancelScope: what to use in a ``with`` statement.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time.
+            ClockGone: if the clock is gone.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         with clock.move_on_after(1) as scope:
+            ...             await clock.delay(3600)
+            ...         print(scope.cancelled_caught)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            True
+        """
+        self._state.check()
+        return trio.move_on_after(to_seconds(seconds, "seconds"), shield=shield)
+
+    def move_on_at(self, instant: float, *, shield: bool = False) -> trio.CancelScope:
+        """Cancel the block if it is not done by an instant, and go on after it.
+
+        Like `move_on_after`, but until a point on the scale of
+        `~SimpleClock.instant`.
+
+        Raises:
+            ValueError: if *instant* is NaN.
+            TypeError: if *instant* is not a number.
+            ClockGone: if the clock is gone.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         with clock.move_on_at(clock.instant() + 1) as scope:
+            ...             await clock.delay(3600)
+            ...         print(scope.cancelled_caught)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            True
+        """
+        self._state.check()
+        return trio.move_on_at(to_instant(instant, "instant"), shield=shield)
+
+    def fail_after(
+        self, seconds: float | timedelta, *, shield: bool = False
+    ) -> AbstractContextManager[trio.CancelScope]:
+        """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
+
+        Raises:
+            trio.TooSlowError: from the block, if it was cancelled for its length.
+            ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_after`.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         try:
+            ...             with clock.fail_after(1):
+            ...                 await clock.delay(3600)
+            ...         except trio.TooSlowError:
+            ...             print("too slow")
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            too slow
+        """
+        self._state.check()
+        return trio.fail_after(to_seconds(seconds, "seconds"), shield=shield)
+
+    def fail_at(
+        self, instant: float, *, shield: bool = False
+    ) -> AbstractContextManager[trio.CancelScope]:
+        """Like `move_on_at`, but if the time is up, raise `trio.TooSlowError`.
+
+        Raises:
+            trio.TooSlowError: from the block, if it was not done in time.
+            ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_at`.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         try:
+            ...             with clock.fail_at(clock.instant() + 1):
+            ...                 await clock.delay(3600)
+            ...         except trio.TooSlowError:
+            ...             print("too slow")
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            too slow
+        """
+        self._state.check()
+        return trio.fail_at(to_instant(instant, "instant"), shield=shield)
+
+    def open_timers(
+        self, *, on_exit: Literal["wait", "cancel"] = "wait"
+    ) -> AbstractAsyncContextManager[TimerNursery]:
+        """Open a nursery for timers, with ``async with``.
+
+        Leaving the block waits for the child tasks that timers have started, as a
+        Trio nursery does, and for pending timers too. A periodic timer is always
+        pending, so it keeps the block open until it is cancelled.
+
+        Args:
+            on_exit: With ``"cancel"``, the end of the body cancels the timers that
+                are pending, and leaving waits for child tasks only. That is for
+                timers that only make sense while the body runs.
+
+        Returns:
+            An async context manager whose value is a `TimerNursery`.
+
+        Raises:
+            ValueError: if *on_exit* is something else.
+            ClockGone: if the clock is gone.
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timers.call_later(60, print, "a minute later")
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            a minute later
+        """
+        return TimerNurseryManager(self._state, on_exit)
+
+    def __repr__(self) -> str:
+        state = self._state
+        alive = "alive" if state.alive else "gone"
+        return f"<Clock at {self.instant():.6f}, {state.pending} timers, {alive}>"

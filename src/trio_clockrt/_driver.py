@@ -1,0 +1,196 @@
+"""What makes a clock's timers fire, and the system task that does it in Trio."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+from trio.lowlevel import (
+    Abort,
+    cancel_shielded_checkpoint,
+    checkpoint,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
+
+from ._durations import to_instant
+
+if TYPE_CHECKING:
+    from ._alarm import TrioAlarm
+    from ._state import State
+
+
+@attrs.frozen
+class DriverStatistics:
+    """What a `ClockDriver` has had to do; from `ClockDriver.statistics`.
+
+    Attributes:
+        pending (int): Timers and waiting tasks that are registered now.
+        registered (int): How often one has been registered, resets included.
+        fired (int): How many have fired, each tick of a periodic timer included.
+        cancelled (int): How many have been cancelled, or replaced by a reset.
+        wakeups (int): How often the driver has been woken. With no timers that are
+            due, this stands still.
+    """
+
+    pending: int
+    registered: int
+    fired: int
+    cancelled: int
+    wakeups: int
+
+
+class ClockDriver:
+    """Advances the timers of one activation.
+
+    `InactiveClock.activate` makes one and runs it in a system task, so there is
+    usually nothing to do with it but to look at it.
+    """
+
+    __slots__ = ("_state", "_wakeups")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._wakeups = 0
+
+    @property
+    def next_deadline(self) -> float | None:
+        """The instant at which the next timer is due, None if that is never.
+
+        Example::
+
+            >>> async def main():
+            ...     async with InactiveClock().activate() as (clock, driver):
+            ...         print(driver.next_deadline)
+            ...         async with clock.open_timers(on_exit="cancel") as timers:
+            ...             timer = timers.call_later(60, print, "a minute later")
+            ...             print(driver.next_deadline == timer.when)
+            >>> trio.run(main)
+            None
+            True
+        """
+        deadline = self._state.next_deadline()
+        return None if deadline == inf else deadline
+
+    @enable_ki_protection
+    def advance_timers(self, now: float | None = None) -> float | None:
+        """Fire what is due, in the order of deadlines.
+
+        When very much is due, this fires only so much of it that other tasks do not
+        have to wait long for their turn; then the deadline it returns is past, and
+        the next call goes on.
+
+        Args:
+            now: Fire what is due at this instant, which must not be ahead of the
+                clock; at the clock's time by default.
+
+        Returns:
+            float | None: `next_deadline`.
+
+        Raises:
+            ClockGone: if the clock is gone.
+            ValueError: if *now* is ahead of the clock, or NaN.
+            RuntimeError: if called from inside a timer's callback, or from another
+                thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with InactiveClock().activate() as (clock, driver):
+            ...         async with clock.open_timers() as timers:
+            ...             timers.call_later(0, print, "due")
+            ...             driver.advance_timers()
+            ...             print("fired already")
+            >>> trio.run(main)
+            due
+            fired already
+        """
+        self._state.fire_due(None if now is None else to_instant(now, "now"))
+        return self.next_deadline
+
+    def statistics(self) -> DriverStatistics:
+        """Some counts, as a `DriverStatistics`.
+
+        Example::
+
+            >>> async def main():
+            ...     async with InactiveClock().activate() as (clock, driver):
+            ...         await clock.delay(10)
+            ...         print(driver.statistics().fired)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            1
+        """
+        state = self._state
+        return DriverStatistics(
+            pending=state.pending,
+            registered=state.registered,
+            fired=state.fired,
+            cancelled=state.cancelled,
+            wakeups=self._wakeups,
+        )
+
+    def __repr__(self) -> str:
+        alive = "alive" if self._state.alive else "gone"
+        return f"<ClockDriver, {self._state.pending} timers, {alive}>"
+
+
+class DriverTask:
+    """The system task in which a driver runs, from `start` to `stop`."""
+
+    def __init__(self, driver: ClockDriver, alarm: TrioAlarm) -> None:
+        self._driver = driver
+        self._alarm = alarm
+        self._scope = trio.CancelScope()
+        self._stopped = False
+        # The task in stop(), while it waits.
+        self._stopper: trio.lowlevel.Task | None = None
+
+    def start(self, block: trio.CancelScope) -> None:
+        """Start; a defect will cancel the *block*, and then come out of `stop`."""
+        self._block = block
+        self._defect: BaseException | None = None
+        spawn_system_task(
+            self._run, name=f"trio_clockrt driver for {current_task().name}"
+        )
+
+    async def stop(self) -> BaseException | None:
+        """Stop, and wait until that has happened, whatever else happens.
+
+        Returns the defect, if there was one.
+        """
+        self._scope.cancel()
+        if self._stopped:
+            await cancel_shielded_checkpoint()
+        else:
+            self._stopper = current_task()
+            await wait_task_rescheduled(lambda _: Abort.FAILED)
+        return self._defect
+
+    async def _run(self) -> None:
+        state = self._driver._state
+        try:
+            with self._scope:
+                while True:
+                    self._driver._wakeups += 1
+                    deadline = self._driver.advance_timers()
+                    if deadline is None:
+                        await self._alarm.sleep(inf)
+                    elif deadline <= state.now():
+                        await checkpoint()
+                    else:
+                        await self._alarm.sleep(deadline)
+        except trio.Cancelled:
+            raise  # the run is shutting down
+        except BaseException as exc:
+            self._defect = exc
+            self._block.cancel()
+        finally:
+            state.end()
+            self._stopped = True
+            if self._stopper is not None:
+                reschedule(self._stopper)

@@ -1,0 +1,58 @@
+"""The one place that turns what users pass into seconds, and refuses the rest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import inf, isnan
+from numbers import Real
+
+
+def to_seconds(value: object, name: str) -> float:
+    """A length of time: non-negative, possibly infinite."""
+    seconds = _to_float(value, name, "a number of seconds or a timedelta")
+    if not seconds >= 0:
+        problem = "must not be NaN" if isnan(seconds) else "must be non-negative"
+        raise ValueError(f"`{name}` {problem}, but it is {value!r}")
+    return seconds
+
+
+def to_period(value: object, name: str, now: float) -> float:
+    """A length of time that can be repeated from *now* on: each tick after the last."""
+    seconds = to_seconds(value, name)
+    if seconds == 0:
+        raise ValueError(f"`{name}` must be longer than zero, but it is {value!r}")
+    if seconds == inf:
+        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
+    if now + seconds == now:
+        raise ValueError(
+            f"`{name}` must be long enough to be told from zero at instant {now!r}, "
+            f"but it is {value!r}"
+        )
+    return seconds
+
+
+def to_instant(value: object, name: str) -> float:
+    """A point on the clock's own scale, past or future, possibly infinite."""
+    if isinstance(value, timedelta):
+        raise TypeError(
+            f"`{name}` must be an instant, a number on the scale of clock.instant(), "
+            f"not a length of time: {value!r}"
+        )
+    instant = _to_float(
+        value, name, "an instant, a number on the scale of clock.instant()"
+    )
+    if isnan(instant):
+        raise ValueError(f"`{name}` must not be NaN")
+    return instant
+
+
+def _to_float(value: object, name: str, wanted: str) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be {wanted}, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        # An integer too large for a float, which is to say: never, or long ago.
+        return inf if value == abs(value) else -inf

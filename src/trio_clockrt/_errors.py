@@ -1,0 +1,32 @@
+"""The one exception of this library's own."""
+
+from __future__ import annotations
+
+
+class ClockGone(Exception):
+    """The clock has no driver any more, so a timer on it could never fire.
+
+    A clock is gone as soon as the ``async with`` block that activated it has ended,
+    or the Trio run around that block. Whoever waits on it at that moment, from
+    anywhere else, is woken with this exception, and whoever starts to use a timer
+    of it later gets this exception at once. Reading the time goes on working.
+
+    Example::
+
+        >>> async def main():
+        ...     async with trio_clockrt.open_clock() as clock:
+        ...         pass
+        ...     try:
+        ...         await clock.delay(1)
+        ...     except trio_clockrt.ClockGone:
+        ...         print("too late")
+        >>> trio.run(main)
+        too late
+    """
+
+    def __init__(
+        self,
+        message: str = "this clock is gone: the `async with` block that activated it "
+        "has ended, so no timer on it can fire any more. Use it inside that block",
+    ) -> None:
+        super().__init__(message)

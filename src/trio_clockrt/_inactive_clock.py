@@ -1,0 +1,179 @@
+"""From a recipe to a running clock, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import current_clock, current_task, enable_ki_protection
+
+from ._alarm import TrioAlarm
+from ._clock import Clock
+from ._driver import ClockDriver, DriverTask
+from ._state import State
+from ._time_source import RunSource
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class InactiveClock:
+    """A recipe for a clock, to be activated once, inside a Trio run.
+
+    Until then it is plain data: it has no timers and no time.
+
+    Example::
+
+        >>> async def main():
+        ...     async with InactiveClock().activate() as (clock, driver):
+        ...         await clock.delay(60)
+        ...         print(driver.statistics().fired)
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        1
+    """
+
+    __slots__ = ("_consumed",)
+
+    def __init__(self) -> None:
+        self._consumed = False
+
+    def clone(self) -> InactiveClock:
+        """Another recipe for such a clock, whether or not this one is used up.
+
+        Example::
+
+            >>> recipe = InactiveClock()
+            >>> async def main():
+            ...     async with recipe.clone().activate() as (clock1, driver1):
+            ...         async with recipe.clone().activate() as (clock2, driver2):
+            ...             print(driver1 is driver2)
+            >>> trio.run(main)
+            False
+        """
+        return InactiveClock()
+
+    def activate(self) -> AbstractAsyncContextManager[tuple[Clock, ClockDriver]]:
+        """Make the clock run, for as long as an ``async with`` block lasts.
+
+        The driver runs in a system task. It measures with the clock of the Trio run,
+        and without timers it does not wake up at all.
+
+        Leaving the block stops the driver and waits until it has stopped, also if
+        the block is being cancelled. After that the clock is gone: whoever still
+        waits for it elsewhere is woken with `ClockGone`. An exception that leaves the
+        block is not wrapped into anything.
+
+        Returns:
+            An async context manager whose value is ``(clock, driver)``, a `Clock` and
+            its `ClockDriver`.
+
+        Raises:
+            RuntimeError: if this recipe has been activated before, or if the block is
+                entered outside of a Trio task.
+        """
+        self._check()
+        return _Activation(self)
+
+    def _check(self) -> None:
+        if self._consumed:
+            raise RuntimeError(
+                "this InactiveClock has been activated already, and a recipe makes "
+                "one clock only; activate a clone() of it"
+            )
+
+    def __repr__(self) -> str:
+        return f"<InactiveClock{', activated already' if self._consumed else ''}>"
+
+
+def open_clock() -> AbstractAsyncContextManager[Clock]:
+    """Open a clock, with ``async with``, for those who never touch the driver.
+
+    The same as activating a new `InactiveClock`, see `InactiveClock.activate`, but
+    the value of the block is the `Clock` alone.
+
+    Example::
+
+        >>> async def main():
+        ...     async with trio_clockrt.open_clock() as clock:
+        ...         await clock.delay(0.1)
+        >>> trio.run(main)
+    """
+    return _OpenClock()
+
+
+class _Activation(AbstractAsyncContextManager[tuple[Clock, ClockDriver]]):
+    """The block in which a clock is alive.
+
+    It refers to the driver's task and never to the `Clock`.
+    """
+
+    def __init__(self, recipe: InactiveClock) -> None:
+        self._recipe = recipe
+
+    @enable_ki_protection
+    async def __aenter__(self) -> tuple[Clock, ClockDriver]:
+        self._recipe._check()
+        try:
+            current_task()
+        except RuntimeError:
+            raise RuntimeError(
+                "a clock can only be activated inside a Trio run: use `async with` in "
+                "an async function that trio.run() runs"
+            ) from None
+        alarm = TrioAlarm()
+        state = State(RunSource(current_clock()), alarm)
+        driver = ClockDriver(state)
+        # All that a nursery would add to this scope is a place to wait for the
+        # driver, which is no child of this block.
+        self._scope = trio.CancelScope()
+        self._task = DriverTask(driver, alarm)
+        self._task.start(self._scope)
+        self._recipe._consumed = True
+        self._scope.__enter__()
+        return Clock(state), driver
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        defect = await self._task.stop()
+        if defect is None:
+            return self._scope.__exit__(exc_type, exc, traceback)
+        try:
+            # Being cancelled because of the defect is not the body's own error.
+            if self._scope.__exit__(exc_type, exc, traceback):
+                exc = None
+        except BaseException as rest:
+            exc = rest
+        if exc is None:
+            raise defect
+        raise BaseExceptionGroup(
+            "the clock's driver failed, and so did the block", [exc, defect]
+        )
+
+
+class _OpenClock(AbstractAsyncContextManager[Clock]):
+    """An activation that keeps the driver to itself."""
+
+    def __init__(self) -> None:
+        self._activation = InactiveClock().activate()
+
+    async def __aenter__(self) -> Clock:
+        clock, _ = await self._activation.__aenter__()
+        return clock
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._activation.__aexit__(exc_type, exc, traceback)

@@ -1,0 +1,227 @@
+"""Ticks: the grid that periodic timers follow, and the async iterator over it."""
+
+from __future__ import annotations
+
+import enum
+from math import floor
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import (
+    checkpoint,
+    current_task,
+    enable_ki_protection,
+    wait_task_rescheduled,
+)
+
+from ._durations import to_period
+from ._waiters import TaskWaiter
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from typing_extensions import Self
+
+    from ._state import State
+
+
+class MissedTick(enum.Enum):
+    """What a periodic timer does after it has missed a tick.
+
+    The tick that was missed always comes at once, late. This says what becomes of
+    the ticks after it.
+
+    Example::
+
+        >>> async def ticks(missed):
+        ...     async with trio_clockrt.open_clock() as clock:
+        ...         start = clock.instant()
+        ...         timer = clock.periodic(1, missed=missed)
+        ...         await clock.delay(3.5)  # busy with something else
+        ...         for _ in range(5):
+        ...             await anext(timer)
+        ...             print(clock.instant() - start, end=" ")
+        >>> jumping = functools.partial(MockClock, autojump_threshold=0)
+        >>> trio.run(ticks, trio_clockrt.MissedTick.BURST, clock=jumping())
+        3.5 3.5 3.5 4.0 5.0
+        >>> trio.run(ticks, trio_clockrt.MissedTick.DELAY, clock=jumping())
+        3.5 4.5 5.5 6.5 7.5
+        >>> trio.run(ticks, trio_clockrt.MissedTick.SKIP, clock=jumping())
+        3.5 4.0 5.0 6.0 7.0
+    """
+
+    #: Catch up: each tick that was missed comes, one right after the other, until the
+    #: timer is on time again. For work that has to be done once per period.
+    BURST = "burst"
+
+    #: Move on: a new grid starts at the late tick, and the next one comes a whole
+    #: period after it. For work that needs a pause in between. The default.
+    DELAY = "delay"
+
+    #: Drop the other ticks that were missed, and wait for the next one on the old
+    #: grid. For work that belongs to round times.
+    SKIP = "skip"
+
+
+class Grid:
+    """The instants at which a periodic timer is due: ``origin + n * period``.
+
+    Multiplied and never summed up, so that a tick is as exact after hours as at first.
+    """
+
+    __slots__ = ("_missed", "_n", "_origin", "_period")
+
+    def __init__(self, now: float, period: float, missed: MissedTick) -> None:
+        self._period = period
+        self._missed = missed
+        self.restart(now)
+
+    @property
+    def next_tick(self) -> float:
+        return self._origin + self._n * self._period
+
+    def restart(self, origin: float, *, first: int = 1) -> None:
+        """Start anew, with the next tick *first* periods after *origin*."""
+        self._origin = origin
+        self._n = first
+
+    def whole_period_late(self, now: float) -> bool:
+        return now >= self._origin + (self._n + 1) * self._period
+
+    def advance(self, now: float, *, missed: bool) -> None:
+        """The next tick has come: in time, or *missed*, in which case it is *now*."""
+        if not missed or self._missed is MissedTick.BURST:
+            self._n += 1
+        elif self._missed is MissedTick.DELAY:
+            self.restart(now)
+        else:
+            self._n = floor((now - self._origin) / self._period)
+            while self.next_tick <= now:
+                self._n += 1
+
+    def __repr__(self) -> str:
+        return f"every {self._period} s, {self._missed.name}"
+
+
+class PeriodicTimer:
+    """An async iterator that ticks once per period; made by `Clock.periodic`.
+
+    Each tick yields the instant it was scheduled for. The grid of ticks starts when
+    the timer is made: the first tick comes one period later, and however long the
+    body of the loop takes, as long as it is less than a period the ticks do not
+    drift. If it takes longer, the timer misses ticks, and does what its `MissedTick`
+    says.
+
+    One task at a time may wait for a tick; leave the loop whenever you like, there
+    is nothing to close. Waiting is always a checkpoint, and if it is cancelled, no
+    tick is lost.
+
+    Example::
+
+        >>> async def main():
+        ...     async with trio_clockrt.open_clock() as clock:
+        ...         start = clock.instant()
+        ...         async for tick in clock.periodic(0.5):
+        ...             print(tick - start)
+        ...             if tick - start >= 1.5:
+        ...                 break
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        0.5
+        1.0
+        1.5
+    """
+
+    __slots__ = ("_busy", "_grid", "_state", "_task")
+
+    def __init__(
+        self, state: State, period: float | timedelta, missed: MissedTick
+    ) -> None:
+        state.check()
+        self._grid = make_grid(state, period, missed)
+        self._state = state
+        self._busy = False
+        # The task that waits for a tick.
+        self._task: trio.lowlevel.Task | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> float:
+        """Wait for the next tick.
+
+        Returns:
+            float: The instant that the tick was scheduled for.
+
+        Raises:
+            trio.BusyResourceError: if another task is waiting for a tick already.
+            ClockGone: if the clock is gone, or goes meanwhile.
+        """
+        if self._busy:
+            raise trio.BusyResourceError(
+                "another task is waiting for a tick of this timer already; make a "
+                "timer for each task, they are cheap"
+            )
+        self._busy = True
+        try:
+            while True:
+                self._state.check()
+                tick, now = self._grid.next_tick, self._state.now()
+                if tick > now:
+                    return await self._wait(tick)
+                await checkpoint()
+                if self._grid.next_tick == tick:  # nobody has reset it meanwhile
+                    self._grid.advance(self._state.now(), missed=tick < now)
+                    return tick
+        finally:
+            self._busy = False
+
+    async def _wait(self, tick: float) -> float:
+        waiter = TaskWaiter(self._state, tick)
+        self._state.add(waiter)
+        self._task = current_task()
+        # For reset(). Trio clears it as soon as the task is woken, by whomever.
+        self._task.custom_sleep_data = waiter
+        try:
+            await wait_task_rescheduled(waiter.abort)
+        finally:
+            self._task = None
+        if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
+            self._grid.advance(waiter.when, missed=False)
+        return waiter.when
+
+    @enable_ki_protection
+    def reset(self) -> None:
+        """Start the grid anew: the next tick comes one period from now.
+
+        A task that is waiting for a tick goes on waiting, for the new one.
+
+        Raises:
+            ClockGone: if the clock is gone.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         start = clock.instant()
+            ...         timer = clock.periodic(2)
+            ...         await clock.delay(1.5)
+            ...         timer.reset()
+            ...         print(await anext(timer) - start)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            3.5
+        """
+        self._state.check()
+        self._grid.restart(self._state.now())
+        if self._task is not None and self._task.custom_sleep_data is not None:
+            self._task.custom_sleep_data.move(self._grid.next_tick)
+
+    def __repr__(self) -> str:
+        return f"<PeriodicTimer {self._grid!r}, next tick {self._grid.next_tick:.6f}>"
+
+
+def make_grid(state: State, period: float | timedelta, missed: object) -> Grid:
+    if not isinstance(missed, MissedTick):
+        raise TypeError(f"`missed` must be a MissedTick, not {missed!r}")
+    now = state.now()
+    return Grid(now, to_period(period, "period", now), missed)

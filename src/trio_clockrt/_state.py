@@ -1,0 +1,188 @@
+"""One activation of a clock: what its owners, its timers and its driver share."""
+
+from __future__ import annotations
+
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, Protocol
+
+from ._errors import ClockGone
+from ._timer_queue import TimerQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from ._time_source import TimeSource
+
+# A driver lets other tasks run after so many timers or so many seconds on its own
+# clock, whichever comes first. (Virtual time stands still while timers fire, so there
+# it is always the number, and a run can be repeated.)
+_TIMERS_PER_TURN = 1000
+_SECONDS_PER_TURN = 0.001
+
+# Reading a clock costs about as much as firing a timer.
+_TIMERS_PER_READING = 16
+
+
+class Waiter(Protocol):
+    """Somebody a timer wakes. Both calls take the waiter out first; neither raises."""
+
+    when: float
+
+    def _fire(self) -> None: ...
+
+    def _clock_gone(self) -> None: ...
+
+
+class Dependent(Protocol):
+    """Somebody who is told when the clock goes, whether or not a timer is pending."""
+
+    def _clock_gone(self) -> None: ...
+
+
+class Alarm(Protocol):
+    """What wakes the driver. While the driver is awake the deadline is ``-inf``."""
+
+    deadline: float
+
+    def move(self, deadline: float) -> None: ...
+
+
+class State:
+    """The timers of an activation, and whether it is alive.
+
+    Whoever waits for a timer holds this and never a `Clock`, so that waiting does not
+    make anybody an owner.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_firing",
+        "_pass",
+        "_queue",
+        "_thread",
+        "cancelled",
+        "dependents",
+        "fired",
+        "now",
+        "registered",
+        "source",
+    )
+
+    source: TimeSource
+    now: Callable[[], float]
+    registered: int
+    fired: int
+    cancelled: int
+
+    def __init__(self, source: TimeSource, alarm: Alarm) -> None:
+        self.source = source
+        self.now = source.instant
+        self._alarm = alarm
+        self._queue: TimerQueue[Waiter] = TimerQueue()
+        self._pass: Generator[Waiter, None, None] | None = None
+        self._firing = False
+        # The thread that timers may be used from; None once the clock is gone.
+        self._thread: int | None = get_ident()
+        # Whoever is told of the end; a dictionary for its order.
+        self.dependents: dict[Dependent, None] = {}
+        self.registered = 0
+        self.fired = 0
+        self.cancelled = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None
+
+    @property
+    def pending(self) -> int:
+        return self.registered - self.fired - self.cancelled
+
+    def check(self) -> None:
+        """Refuse, unless a timer may be used here and now."""
+        if self._thread != get_ident():
+            if self._thread is None:
+                raise ClockGone
+            raise RuntimeError(
+                "this clock belongs to the thread that activated it, and its timers "
+                "cannot be used from any other. Activate one clock per thread; one "
+                "clock for many threads is to come from InactiveClock.new_shared()"
+            )
+
+    def add(self, waiter: Waiter) -> None:
+        """Register."""
+        if self._thread != get_ident():
+            self.check()
+        self._queue.add(waiter)
+        self.registered += 1
+        if waiter.when < self._alarm.deadline:
+            self._alarm.move(waiter.when)
+
+    def discard(self, waiter: Waiter) -> None:
+        """Cancel what is registered. The driver will not wake up for it."""
+        self._queue.discard(waiter)
+        self.cancelled += 1
+        if waiter.when <= self._alarm.deadline:
+            self._rearm()
+
+    def discard_all(self, waiters: Iterable[Waiter]) -> None:
+        for waiter in waiters:
+            self._queue.discard(waiter)
+            self.cancelled += 1
+        self._rearm()
+
+    def next_deadline(self) -> float:
+        return self._queue.next_deadline()
+
+    def fire_due(self, now: float | None) -> None:
+        """Take a turn: fire what is due, or as much of it as fits into one."""
+        if self._firing:
+            raise RuntimeError(
+                "advance_timers() was called from inside a timer's callback; timers "
+                "that are due now fire when the callback has returned"
+            )
+        self.check()
+        begin = self.now()
+        if now is None:
+            now = begin
+        elif now > begin:
+            raise ValueError(
+                f"`now` must not be ahead of the clock, which is at {begin!r}, but it "
+                f"is {now!r}; leave it out to fire what is due"
+            )
+        if self._pass is None:
+            self._pass = self._queue.due(now)
+        self._firing = True
+        try:
+            for count, waiter in enumerate(self._pass, 1):
+                self.fired += 1
+                waiter._fire()
+                if not count % _TIMERS_PER_READING and (
+                    count >= _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN
+                ):
+                    break
+            else:
+                self._pass = None
+        finally:
+            self._firing = False
+        self._rearm()
+
+    def end(self) -> None:
+        """The clock is gone: tell everybody who waits. Idempotent."""
+        self._thread = None
+        if self._pass is not None:
+            self._pass.close()
+            self._pass = None
+        for waiter in self._queue.due(inf):
+            self.cancelled += 1
+            waiter._clock_gone()
+        for dependent in list(self.dependents):
+            dependent._clock_gone()
+        self.dependents.clear()
+
+    def _rearm(self) -> None:
+        alarm = self._alarm
+        if alarm.deadline != -inf:
+            deadline = self._queue.next_deadline()
+            if deadline != alarm.deadline:
+                alarm.move(deadline)

@@ -1,0 +1,36 @@
+"""Where instants and system time come from."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import trio
+
+
+class TimeSource(Protocol):
+    """A monotonic scale of instants and a wall clock."""
+
+    instant: Callable[[], float]
+
+    def system_time(self) -> datetime: ...
+
+
+class SystemSource:
+    """The operating system's time."""
+
+    instant = staticmethod(time.monotonic)
+
+    def system_time(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+
+class RunSource(SystemSource):
+    """The time of a Trio run: the instants are those of its clock."""
+
+    def __init__(self, run_clock: trio.abc.Clock) -> None:
+        self.instant = run_clock.current_time

@@ -1,0 +1,173 @@
+"""A handle on something that is to happen later."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from trio.lowlevel import enable_ki_protection
+
+from ._callbacks import run_callback
+from ._durations import to_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from ._periodic import Grid
+    from ._timer_group import TimerGroup
+
+
+class Timer:
+    """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
+
+    A timer belongs to its group until the group's block ends, and it can be used
+    again and again: `reset` makes it pending whatever has become of it before. You
+    need not keep it: a pending timer stays pending when nobody holds it any more.
+
+    Attributes:
+        when (float): The instant for which it is or, if it is no longer pending, was
+            set; on the scale of `SimpleClock.instant`.
+    """
+
+    __slots__ = ("__weakref__", "_args", "_context", "_fn", "_group", "when")
+
+    when: float
+
+    def __init__(
+        self,
+        group: TimerGroup,
+        when: float,
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+    ) -> None:
+        self.when = when
+        self._group = group
+        self._fn = fn
+        self._args = args
+        self._context = copy_context()
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to fire: not if it has fired or been cancelled.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timer = timers.call_later(1, print, "fired")
+            ...             print(timer.pending)
+            ...         print(timer.pending)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            True
+            fired
+            False
+        """
+        return self in self._group._pending
+
+    @enable_ki_protection
+    def cancel(self) -> bool:
+        """Make sure that it does not fire, or for a periodic timer: not again.
+
+        Returns:
+            bool: True if it was pending, False if it had fired or been cancelled.
+
+        Raises:
+            RuntimeError: if called from another thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timer = timers.call_later(1, print, "fired")
+            ...             print(timer.cancel(), timer.cancel())
+            >>> trio.run(main)
+            True False
+        """
+        return self._group._cancel(self)
+
+    @enable_ki_protection
+    def reset(self, seconds: float | timedelta) -> None:
+        """Make it pending again, to fire so long from now.
+
+        It does not matter whether it was pending, has fired or has been cancelled.
+        A periodic timer goes on from there in steps of its period.
+
+        Args:
+            seconds: How long from now, in seconds or as a `~datetime.timedelta`;
+                ``inf`` for never.
+
+        Raises:
+            ClockGone: if the clock is gone.
+            RuntimeError: if the timer's group is closed, or if called from another
+                thread than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             start = clock.instant()
+            ...             idle = timers.call_later(30, print, "nobody there")
+            ...             await clock.delay(20)
+            ...             idle.reset(30)
+            ...             print("at", idle.when - start)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            at 50.0
+            nobody there
+        """
+        group = self._group
+        group._check()
+        delay = to_seconds(seconds, "seconds")
+        if self in group._pending:
+            group._state.discard(self)
+        self.when = group._state.now() + delay
+        group._register(self)
+
+    def _fire(self) -> None:
+        self._group._remove(self)
+        self._run()
+
+    def _run(self) -> None:
+        try:
+            run_callback(self._context, self._fn, self._args)
+        except BaseException as exc:
+            self._group._failed(exc)
+
+    def _clock_gone(self) -> None:
+        del self._group._pending[self]
+
+    def __repr__(self) -> str:
+        name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
+        pending = "pending" if self.pending else "not pending"
+        return f"<{type(self).__name__} for {name}, at {self.when:.6f}, {pending}>"
+
+
+class PeriodicCallback(Timer):
+    """A timer that is pending again whenever it fires."""
+
+    __slots__ = ("_grid",)
+
+    def __init__(
+        self,
+        group: TimerGroup,
+        grid: Grid,
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+    ) -> None:
+        super().__init__(group, grid.next_tick, fn, args)
+        self._grid = grid
+
+    @enable_ki_protection
+    def reset(self, seconds: float | timedelta) -> None:
+        super().reset(seconds)
+        self._grid.restart(self.when, first=0)
+
+    def _fire(self) -> None:
+        now = self._group._state.now()
+        self._grid.advance(now, missed=self._grid.whole_period_late(now))
+        self.when = self._grid.next_tick
+        self._group._register(self)
+        self._run()

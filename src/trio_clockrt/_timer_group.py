@@ -1,0 +1,206 @@
+"""Timers that call a function: no tasks, and all of them end together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio.lowlevel import enable_ki_protection
+
+from ._callbacks import check_callback
+from ._durations import to_instant, to_seconds
+from ._periodic import MissedTick, make_grid
+from ._timer import PeriodicCallback, Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from typing_extensions import TypeVarTuple, Unpack
+
+    from ._state import State
+
+    ArgsT = TypeVarTuple("ArgsT")
+
+
+class TimerGroup:
+    """What can be scheduled, on any clock; see `TimerNursery` for the one in Trio.
+
+    A timer of a group calls a synchronous function. It costs no task: waiting, it is
+    one entry in the clock's queue. Timers fire in the order of their deadlines, those
+    with the same deadline in the order in which they were registered. The function
+    runs in the context (see :mod:`contextvars`) in which it was registered.
+    """
+
+    __slots__ = ("_closed", "_pending", "_state")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._closed = False
+        # In the order of registration.
+        self._pending: dict[Timer, None] = {}
+
+    @enable_ki_protection
+    def call_later(
+        self,
+        seconds: float | timedelta,
+        fn: Callable[[Unpack[ArgsT]], object],
+        *args: Unpack[ArgsT],
+    ) -> Timer:
+        """Call ``fn(*args)`` once, so long from now.
+
+        Args:
+            seconds: How long from now, in seconds or as a `~datetime.timedelta`;
+                ``inf`` for never.
+            fn: A synchronous function.
+            args: Its positional arguments; for others use `functools.partial`.
+
+        Returns:
+            Timer: the new timer, with which it can be cancelled or reset.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time, or *fn* not a synchronous
+                function.
+            ClockGone: if the clock is gone.
+            RuntimeError: if the group is closed, or if called from another thread
+                than the clock's.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timers.call_later(2, print, "two seconds later")
+            ...             timers.call_later(1, print, "one second later")
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            one second later
+            two seconds later
+        """
+        self._check()
+        check_callback(fn)
+        when = self._state.now() + to_seconds(seconds, "seconds")
+        return self._register(Timer(self, when, fn, args))
+
+    @enable_ki_protection
+    def call_at(
+        self,
+        instant: float,
+        fn: Callable[[Unpack[ArgsT]], object],
+        *args: Unpack[ArgsT],
+    ) -> Timer:
+        """Call ``fn(*args)`` once, at an instant; if that is past, as soon as possible.
+
+        Like `call_later`, but for a point on the scale of `SimpleClock.instant`.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         midnight = clock.instant() + 3600
+            ...         async with clock.open_timers() as timers:
+            ...             timers.call_at(midnight, print, "boo!")
+            ...             timers.call_at(midnight - 60, print, "almost")
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            almost
+            boo!
+        """
+        self._check()
+        check_callback(fn)
+        return self._register(Timer(self, to_instant(instant, "instant"), fn, args))
+
+    @enable_ki_protection
+    def call_every(
+        self,
+        period: float | timedelta,
+        fn: Callable[[Unpack[ArgsT]], object],
+        *args: Unpack[ArgsT],
+        missed: MissedTick = MissedTick.DELAY,
+    ) -> Timer:
+        """Call ``fn(*args)`` once per period, for the first time one period from now.
+
+        Being woken a little late does not make the calls drift. When one comes a
+        whole period late, that is a missed tick, and *missed* says how it goes on.
+
+        Args:
+            period: How long from one call to the next, in seconds or as a
+                `~datetime.timedelta`.
+            fn: A synchronous function.
+            args: Its positional arguments; for others use `functools.partial`.
+            missed: What to do after a missed tick.
+
+        Returns:
+            Timer: the new timer; it stays pending until it is cancelled.
+
+        Raises:
+            ValueError: if *period* is zero, negative, infinite or NaN.
+            TypeError, ClockGone, RuntimeError: as for `call_later`.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers(on_exit="cancel") as timers:
+            ...             timers.call_every(10, print, "still alive")
+            ...             await clock.delay(35)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            still alive
+            still alive
+            still alive
+        """
+        self._check()
+        check_callback(fn)
+        grid = make_grid(self._state, period, missed)
+        return self._register(PeriodicCallback(self, grid, fn, args))
+
+    @enable_ki_protection
+    def cancel_timers(self) -> None:
+        """Cancel every pending timer of this group, and nothing else.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             for n in range(1000):
+            ...                 timers.call_later(n, print, n)
+            ...             timers.cancel_timers()
+            >>> trio.run(main)
+        """
+        if self._pending:
+            self._state.check()
+            self._state.discard_all(self._pending)
+            self._pending.clear()
+            self._drained()
+
+    def _check(self) -> None:
+        self._state.check()
+        if self._closed:
+            raise RuntimeError(
+                f"this {type(self).__name__} is closed: its block has ended, and its "
+                "timers with it. Open another one, or keep this one open for longer"
+            )
+
+    def _register(self, timer: Timer) -> Timer:
+        self._state.add(timer)
+        self._pending[timer] = None
+        return timer
+
+    def _cancel(self, timer: Timer) -> bool:
+        if timer not in self._pending:
+            return False
+        self._state.check()
+        self._state.discard(timer)
+        self._remove(timer)
+        return True
+
+    def _remove(self, timer: Timer) -> None:
+        del self._pending[timer]
+        if not self._pending:
+            self._drained()
+
+    def _drained(self) -> None:
+        """No timer is pending any more."""
+
+    def _failed(self, exc: BaseException) -> None:
+        """A callback has raised."""
+        raise NotImplementedError

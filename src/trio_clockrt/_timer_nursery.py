@@ -1,0 +1,278 @@
+"""Timers that live as long as a block, and become its child tasks if need be."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from ._callbacks import check_async_fn, run_async_fn
+from ._durations import to_instant, to_seconds
+from ._errors import ClockGone
+from ._timer import Timer
+from ._timer_group import TimerGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+    from types import TracebackType
+
+    from typing_extensions import TypeVarTuple, Unpack
+
+    from ._state import State
+
+    ArgsT = TypeVarTuple("ArgsT")
+
+
+class TimerNursery(TimerGroup):
+    """A nursery for timers; `Clock.open_timers` opens one.
+
+    It is to timers what a Trio nursery is to tasks: a block that they cannot outlive.
+    Besides calling functions, its timers can start child tasks.
+
+    Timers may be registered, reset and cancelled for as long as the block has not
+    ended: by its body, by callbacks, by child tasks, and by any other task that the
+    nursery is handed to. When a callback or a child raises an exception, everything
+    in the nursery is cancelled, and the exception leaves the block in an exception
+    group. The same happens, with `ClockGone`, if the clock goes while the nursery is
+    open.
+
+    Attributes:
+        cancel_scope (trio.CancelScope): The scope around all of the nursery: its
+            body, its child tasks and its timers.
+    """
+
+    __slots__ = ("_children", "_closing", "_nursery", "_parent", "cancel_scope")
+
+    cancel_scope: trio.CancelScope
+
+    def __init__(self, state: State, nursery: trio.Nursery) -> None:
+        super().__init__(state)
+        self.cancel_scope = nursery.cancel_scope
+        self._nursery = nursery
+        # How many children of timers are running.
+        self._children = 0
+        # The parent task, while it waits in the exit.
+        self._parent: trio.lowlevel.Task | None = None
+        # Whether the block ends as soon as there are no children.
+        self._closing = False
+
+    @enable_ki_protection
+    def start_later(
+        self,
+        seconds: float | timedelta,
+        async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
+        *args: Unpack[ArgsT],
+        name: object = None,
+    ) -> Timer:
+        """Start ``async_fn(*args)`` as a child task, so long from now.
+
+        Until then there is no task, only a timer, which costs far less. The task runs
+        in the context (see :mod:`contextvars`) in which the timer was registered.
+
+        Args:
+            seconds: How long from now, in seconds or as a `~datetime.timedelta`;
+                ``inf`` for never.
+            async_fn: An async function.
+            args: Its positional arguments; for others use `functools.partial`.
+            name: The name of the task; as for :meth:`trio.Nursery.start_soon`.
+
+        Returns:
+            Timer: the new timer. Once the task has started, cancelling the timer does
+            nothing to it; resetting the timer starts another task.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time, or *async_fn* not a
+                function.
+            ClockGone: if the clock is gone.
+            RuntimeError: if the nursery is closed, or if called from another thread
+                than the clock's.
+
+        Example::
+
+            >>> async def retry(clock, start):
+            ...     await clock.delay(1)
+            ...     print("done after", clock.instant() - start)
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timers.start_later(5, retry, clock, clock.instant())
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+            done after 6.0
+        """
+        self._check()
+        check_async_fn(async_fn)
+        when = self._state.now() + to_seconds(seconds, "seconds")
+        return self._register(_Start(self, when, async_fn, args, name))
+
+    @enable_ki_protection
+    def start_at(
+        self,
+        instant: float,
+        async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
+        *args: Unpack[ArgsT],
+        name: object = None,
+    ) -> Timer:
+        """Start ``async_fn(*args)`` as a child task, at an instant.
+
+        Like `start_later`, but for a point on the scale of `SimpleClock.instant`. If
+        it is past, the task starts as soon as possible.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         async with clock.open_timers() as timers:
+            ...             timers.start_at(clock.instant() + 5, trio.sleep, 1)
+            >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        """
+        self._check()
+        check_async_fn(async_fn)
+        when = to_instant(instant, "instant")
+        return self._register(_Start(self, when, async_fn, args, name))
+
+    async def _wait_until_idle(self, *, for_timers: bool) -> None:
+        while self._children or (for_timers and self._pending):
+            self._parent = current_task()
+            await wait_task_rescheduled(self._abort_wait)
+
+    def _abort_wait(self, _: object) -> Abort:
+        self._parent = None
+        return Abort.SUCCEEDED
+
+    def _drained(self) -> None:
+        if self._parent is not None:
+            reschedule(self._parent)
+            self._parent = None
+
+    def _start_child(self, timer: _Start) -> None:
+        self._children += 1
+        name = timer._fn if timer._name is None else timer._name
+        start = partial(self._nursery.start_soon, name=name)
+        timer._context.run(start, self._run_child, timer)
+
+    async def _run_child(self, timer: _Start) -> None:
+        try:
+            await run_async_fn(timer._fn, timer._args)
+        finally:
+            self._children -= 1
+            if not self._children:
+                self._drained()
+                if self._closing:
+                    self._close()
+
+    def _failed(self, exc: BaseException) -> None:
+        self._nursery.start_soon(_raise, exc, name="callback of a timer")
+
+    def _clock_gone(self) -> None:
+        self._nursery.start_soon(_raise, ClockGone(), name="timers of a gone clock")
+
+    def _close_when_childless(self) -> None:
+        self._closing = True
+        if not self._children:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self.cancel_timers()
+        self._state.dependents.pop(self, None)
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return (
+            f"<TimerNursery, {len(self._pending)} timers pending, "
+            f"{self._children} children{closed}>"
+        )
+
+
+class _Start(Timer):
+    """A timer that becomes a child task."""
+
+    __slots__ = ("_name",)
+
+    _group: TimerNursery
+    _fn: Callable[..., Awaitable[object]]
+
+    def __init__(
+        self,
+        group: TimerNursery,
+        when: float,
+        async_fn: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        name: object,
+    ) -> None:
+        super().__init__(group, when, async_fn, args)
+        self._name = name
+
+    def _run(self) -> None:
+        self._group._start_child(self)
+
+
+class TimerNurseryManager(AbstractAsyncContextManager[TimerNursery]):
+    """The block of a `TimerNursery`.
+
+    A class, and not a generator with a decorator, so that Ctrl-C cannot get in
+    between and no frames of ours end up in the tracebacks.
+    """
+
+    def __init__(self, state: State, on_exit: Literal["wait", "cancel"]) -> None:
+        if on_exit not in ("wait", "cancel"):
+            raise ValueError(f"`on_exit` must be 'wait' or 'cancel', not {on_exit!r}")
+        state.check()
+        self._state = state
+        self._on_exit = on_exit
+
+    @enable_ki_protection
+    async def __aenter__(self) -> TimerNursery:
+        self._state.check()
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        self._timers = TimerNursery(self._state, nursery)
+        self._state.dependents[self._timers] = None
+        return self._timers
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        timers = self._timers
+        error = exc
+        try:
+            if error is None:
+                if self._on_exit == "cancel":
+                    timers.cancel_timers()
+                try:
+                    await timers._wait_until_idle(for_timers=self._on_exit == "wait")
+                except BaseException as waiting_error:
+                    error = waiting_error
+            if error is not None:
+                timers.cancel_timers()
+            timers._close_when_childless()
+            # To Trio, being cancelled while we waited is as if the body had been.
+            if error is None:
+                return await self._manager.__aexit__(None, None, None)
+            if await self._manager.__aexit__(type(error), error, error.__traceback__):
+                return True
+            if error is not exc:
+                raise error
+            return False
+        finally:
+            timers._close()
+            del error  # it refers to this frame
+
+
+async def _raise(exc: BaseException) -> NoReturn:
+    raise exc

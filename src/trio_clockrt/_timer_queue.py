@@ -1,0 +1,212 @@
+"""The pending timers: register, discard, what is due, what is next.
+
+Nothing in here knows what time it is, what a timer does when it fires, or which
+thread it is in. The queue files *entries*: objects with a deadline in ``when``,
+which must not change while the entry is in the queue.
+
+The entries are filed twice over, by the same idea: a dictionary that knows its
+smallest key. The outer one holds *cells*, keyed by a coarse tick, about a millisecond;
+a cell holds its entries, keyed by exact deadline. A cell is storage and never
+rounding: it only means that most entries are never compared with each other, because
+they are discarded, or come up, while their whole cell is still unsorted. Whatever is
+alone in its place, in a cell or at a deadline, needs no container there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# A power of two, so that multiplying by it is exact and no two deadlines can end up
+# in cells of the wrong order.
+_CELLS_PER_SECOND = 1024.0
+
+# A heap is put in order again once more than half of it is stale and it is larger
+# than this.
+_MIN_STALE = 64
+
+
+class Entry(Protocol):
+    """What the queue files; told apart by identity."""
+
+    when: float
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class _SortedKeys(dict[float, Any]):
+    """A dictionary that knows its smallest key, from the first time it is asked.
+
+    The keys are in a heap beside the dictionary. A removed key stays in the heap,
+    stale, until it surfaces there or the heap is rebuilt.
+    """
+
+    __slots__ = ("_heap",)
+
+    def __init__(self) -> None:
+        self._heap: list[float] | None = None
+
+    def insert(self, key: float, value: object) -> None:
+        self[key] = value
+        if self._heap is not None:
+            heappush(self._heap, key)
+
+    def remove(self, key: float) -> None:
+        del self[key]
+        heap = self._heap
+        if heap is not None and len(heap) > 2 * len(self) + _MIN_STALE:
+            heap[:] = self
+            heapify(heap)
+
+    def heap(self) -> list[float]:
+        """The heap; it stays the same object, and a key in it may be stale."""
+        if self._heap is None:
+            self._heap = list(self)
+            heapify(self._heap)
+        return self._heap
+
+    def first(self) -> float:
+        """The smallest key; there must be one."""
+        heap = self.heap()
+        while heap[0] not in self:
+            heappop(heap)
+        return heap[0]
+
+
+class _Equals(OrderedDict[Any, None]):
+    """Entries with the same deadline, in the order of registration."""
+
+    __slots__ = ()
+
+
+class TimerQueue(Generic[EntryT]):
+    """Entries in the order of (deadline, registration)."""
+
+    __slots__ = ("_cells", "_late", "_pass_until")
+
+    def __init__(self) -> None:
+        # {tick: entry or {deadline: entry or _Equals}}
+        self._cells = _SortedKeys()
+        # While a pass is under way: the time up to which it fires, and what has been
+        # registered for that time or earlier since the pass began.
+        self._pass_until = -inf
+        self._late: dict[EntryT, None] = {}
+
+    def add(self, entry: EntryT) -> None:
+        """Register an entry."""
+        when = entry.when
+        if when <= self._pass_until:
+            self._late[entry] = None
+            return
+        try:
+            tick: float = int(when * _CELLS_PER_SECOND)
+        except OverflowError:
+            tick = _end_of_time(when)
+        cells = self._cells
+        cell = cells.get(tick)
+        if cell is None:
+            cells.insert(tick, entry)
+            return
+        if type(cell) is not _SortedKeys:
+            loner = cell
+            cell = cells[tick] = _SortedKeys()
+            cell[loner.when] = loner
+        place = cell.get(when)
+        if place is None:
+            cell.insert(when, entry)
+        elif type(place) is _Equals:
+            place[entry] = None
+        else:
+            cell[when] = _Equals(((place, None), (entry, None)))
+
+    def discard(self, entry: EntryT) -> None:
+        """Take out an entry that is registered."""
+        if self._late and entry in self._late:
+            del self._late[entry]
+            return
+        when = entry.when
+        try:
+            tick: float = int(when * _CELLS_PER_SECOND)
+        except OverflowError:
+            tick = _end_of_time(when)
+        cell = self._cells[tick]
+        if cell is entry:
+            self._cells.remove(tick)
+            return
+        place = cell[when]
+        if place is not entry:
+            del place[entry]
+            if place:
+                return
+        cell.remove(when)
+        if not cell:
+            self._cells.remove(tick)
+
+    def next_deadline(self) -> float:
+        """The earliest deadline, exactly; infinity if there is none."""
+        cells = self._cells
+        if not cells:
+            deadline = inf
+        else:
+            cell = cells[cells.first()]
+            deadline = cell.first() if type(cell) is _SortedKeys else cell.when
+        if self._late and deadline > self._pass_until:
+            return min(entry.when for entry in self._late)
+        return deadline
+
+    def due(self, now: float) -> Generator[EntryT, None, None]:
+        """Make one pass: take out each entry that is due at *now*, in order.
+
+        The caller may register and discard between two steps, and may pause as long
+        as it likes, but may not begin another pass before this one is exhausted or
+        closed. An entry that is registered for *now* or earlier meanwhile is left
+        for the next pass.
+        """
+        entry: EntryT
+        cells = self._cells
+        self._pass_until = now
+        try:
+            while cells:
+                tick = cells.first()
+                cell = cells[tick]
+                if type(cell) is not _SortedKeys:
+                    if cell.when > now:
+                        return
+                    cells.remove(tick)
+                    yield cell
+                    continue
+                # Until this cell is empty, or the rest of it is not due, no earlier
+                # one can appear.
+                heap = cell.heap()
+                while heap:
+                    when = heap[0]
+                    if when > now:
+                        return
+                    if when not in cell:
+                        heappop(heap)
+                        continue
+                    entry = place = cell[when]
+                    if type(place) is _Equals:
+                        entry, _ = place.popitem(last=False)
+                    if entry is place or not place:
+                        heappop(heap)
+                        del cell[when]
+                        if not cell:
+                            cells.remove(tick)
+                    yield entry
+        finally:
+            self._pass_until = -inf
+            late, self._late = self._late, {}
+            for entry in late:
+                self.add(entry)
+
+
+def _end_of_time(when: float) -> float:
+    """The tick of what is too far away to have one: one cell at either end."""
+    return inf if when > 0 else -inf

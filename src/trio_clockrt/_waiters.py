@@ -1,0 +1,48 @@
+"""A task that a timer wakes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import outcome
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    reschedule,
+)
+
+from ._errors import ClockGone
+
+if TYPE_CHECKING:
+    from ._state import State
+
+
+class TaskWaiter:
+    """The current task, about to wait for an instant.
+
+    To wait, in code that is protected from Ctrl-C: add it to the state, and then
+    ``await wait_task_rescheduled(waiter.abort)``.
+    """
+
+    __slots__ = ("_state", "_task", "when")
+
+    def __init__(self, state: State, when: float) -> None:
+        self._state = state
+        self._task = current_task()
+        self.when = when
+
+    def move(self, when: float) -> None:
+        """Wait for another instant instead; it must not have been woken."""
+        self._state.discard(self)
+        self.when = when
+        self._state.add(self)
+
+    def abort(self, _: object) -> Abort:
+        self._state.discard(self)
+        return Abort.SUCCEEDED
+
+    def _fire(self) -> None:
+        reschedule(self._task)
+
+    def _clock_gone(self) -> None:
+        reschedule(self._task, outcome.Error(ClockGone()))
