@@ -11,8 +11,6 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 class TrioAlarm:
     """Lets one task sleep until a deadline on the run's clock."""
 
-    __slots__ = ("_scope", "deadline")
-
     def __init__(self) -> None:
         self.deadline = -inf
         self._scope = trio.CancelScope()

@@ -32,8 +32,6 @@ class Clock(SimpleClock):
     clock is gone, and everything that needs its timers raises `ClockGone`.
     """
 
-    __slots__ = ("_state",)
-
     def __init__(self, state: State) -> None:
         super().__init__(state.source)
         self._state = state

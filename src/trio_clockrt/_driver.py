@@ -52,8 +52,6 @@ class ClockDriver:
     usually nothing to do with it but to look at it.
     """
 
-    __slots__ = ("_state", "_wakeups")
-
     def __init__(self, state: State) -> None:
         self._state = state
         self._wakeups = 0

@@ -37,8 +37,6 @@ class InactiveClock:
         1
     """
 
-    __slots__ = ("_consumed",)
-
     def __init__(self) -> None:
         self._consumed = False
 

@@ -35,19 +35,20 @@ class MissedTick(enum.Enum):
 
         >>> async def ticks(missed):
         ...     async with trio_clockrt.open_clock() as clock:
-        ...         start = clock.instant()
+        ...         start, times = clock.instant(), []
         ...         timer = clock.periodic(1, missed=missed)
         ...         await clock.delay(3.5)  # busy with something else
         ...         for _ in range(5):
         ...             await anext(timer)
-        ...             print(clock.instant() - start, end=" ")
+        ...             times.append(clock.instant() - start)
+        ...         return times
         >>> jumping = functools.partial(MockClock, autojump_threshold=0)
         >>> trio.run(ticks, trio_clockrt.MissedTick.BURST, clock=jumping())
-        3.5 3.5 3.5 4.0 5.0
+        [3.5, 3.5, 3.5, 4.0, 5.0]
         >>> trio.run(ticks, trio_clockrt.MissedTick.DELAY, clock=jumping())
-        3.5 4.5 5.5 6.5 7.5
+        [3.5, 4.5, 5.5, 6.5, 7.5]
         >>> trio.run(ticks, trio_clockrt.MissedTick.SKIP, clock=jumping())
-        3.5 4.0 5.0 6.0 7.0
+        [3.5, 4.0, 5.0, 6.0, 7.0]
     """
 
     #: Catch up: each tick that was missed comes, one right after the other, until the

@@ -20,8 +20,6 @@ class SimpleClock:
     program hands it whichever it likes, a `Clock` included. Get one from `system`.
     """
 
-    __slots__ = ("_source",)
-
     def __init__(self, source: TimeSource) -> None:
         self._source = source
 

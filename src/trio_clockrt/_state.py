@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A driver lets other tasks run after so many timers or so many seconds on its own
 # clock, whichever comes first. (Virtual time stands still while timers fire, so there
 # it is always the number, and a run can be repeated.)
-_TIMERS_PER_TURN = 1000
+_TIMERS_PER_TURN = 1024
 _SECONDS_PER_TURN = 0.001
 
 # Reading a clock costs about as much as firing a timer.
@@ -54,20 +54,6 @@ class State:
     Whoever waits for a timer holds this and never a `Clock`, so that waiting does not
     make anybody an owner.
     """
-
-    __slots__ = (
-        "_alarm",
-        "_firing",
-        "_pass",
-        "_queue",
-        "_thread",
-        "cancelled",
-        "dependents",
-        "fired",
-        "now",
-        "registered",
-        "source",
-    )
 
     source: TimeSource
     now: Callable[[], float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     ArgsT = TypeVarTuple("ArgsT")
 
 
-class TimerGroup:
+class TimerGroup(ABC):
     """What can be scheduled, on any clock; see `TimerNursery` for the one in Trio.
 
     A timer of a group calls a synchronous function. It costs no task: waiting, it is
@@ -30,8 +31,6 @@ class TimerGroup:
     with the same deadline in the order in which they were registered. The function
     runs in the context (see :mod:`contextvars`) in which it was registered.
     """
-
-    __slots__ = ("_closed", "_pending", "_state")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -198,9 +197,10 @@ class TimerGroup:
         if not self._pending:
             self._drained()
 
+    @abstractmethod
     def _drained(self) -> None:
         """No timer is pending any more."""
 
+    @abstractmethod
     def _failed(self, exc: BaseException) -> None:
         """A callback has raised."""
-        raise NotImplementedError

@@ -51,8 +51,6 @@ class TimerNursery(TimerGroup):
             body, its child tasks and its timers.
     """
 
-    __slots__ = ("_children", "_closing", "_nursery", "_parent", "cancel_scope")
-
     cancel_scope: trio.CancelScope
 
     def __init__(self, state: State, nursery: trio.Nursery) -> None:

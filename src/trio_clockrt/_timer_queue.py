@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ class TimerQueue(Generic[EntryT]):
         # {tick: entry or {deadline: entry or _Equals}}
         self._cells = _SortedKeys()
         # While a pass is under way: the time up to which it fires, and what has been
-        # registered for that time or earlier since the pass began.
-        self._pass_until = -inf
+        # registered for that time or earlier since the pass began. (No deadline is
+        # less than or equal to NaN.)
+        self._pass_until = nan
         self._late: dict[EntryT, None] = {}
 
     def add(self, entry: EntryT) -> None:
@@ -151,12 +152,12 @@ class TimerQueue(Generic[EntryT]):
     def next_deadline(self) -> float:
         """The earliest deadline, exactly; infinity if there is none."""
         cells = self._cells
-        if not cells:
-            deadline = inf
-        else:
+        deadline = inf
+        if cells:
             cell = cells[cells.first()]
             deadline = cell.first() if type(cell) is _SortedKeys else cell.when
-        if self._late and deadline > self._pass_until:
+        # What was registered for the next pass counts once this one has nothing left.
+        if self._late and (not cells or deadline > self._pass_until):
             return min(entry.when for entry in self._late)
         return deadline
 
@@ -201,7 +202,7 @@ class TimerQueue(Generic[EntryT]):
                             cells.remove(tick)
                     yield entry
         finally:
-            self._pass_until = -inf
+            self._pass_until = nan
             late, self._late = self._late, {}
             for entry in late:
                 self.add(entry)

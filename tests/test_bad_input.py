@@ -1,0 +1,261 @@
+"""What is refused at the call, with what was wrong and what was given."""
+
+from __future__ import annotations
+
+import datetime
+import fractions
+import functools
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from math import inf, nan
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_clockrt import Clock, ClockDriver, InactiveClock, TimerNursery
+
+Use = Callable[[Clock, ClockDriver, TimerNursery, Any], object]
+
+NOT_A_NUMBER = ["5", b"5", None, True, False, 1j, [1], object(), trio.sleep]
+NOT_A_LENGTH = [
+    (-1, ValueError, "must be non-negative, but it is -1"),
+    (-0.5, ValueError, "must be non-negative, but it is -0.5"),
+    (-inf, ValueError, "must be non-negative, but it is -inf"),
+    (-(10**400), ValueError, "must be non-negative"),
+    (nan, ValueError, "must not be NaN"),
+    (datetime.timedelta(seconds=-1), ValueError, "must be non-negative, but it is"),
+    *((value, TypeError, "must be a number of seconds") for value in NOT_A_NUMBER),
+]
+NOT_A_PERIOD = [
+    *NOT_A_LENGTH,
+    (0, ValueError, "must be longer than zero, but it is 0"),
+    (datetime.timedelta(), ValueError, "must be longer than zero"),
+    (inf, ValueError, "must be finite, but it is inf"),
+    (10**400, ValueError, "must be finite"),
+    (1e-300, ValueError, "told from zero at instant 1000.0, but it is 1e-300"),
+]
+NOT_AN_INSTANT = [
+    (nan, ValueError, "must not be NaN"),
+    (datetime.timedelta(seconds=1), TypeError, "not a length of time"),
+    (datetime.datetime(2024, 1, 1), TypeError, "must be an instant"),
+    *((value, TypeError, "must be an instant") for value in NOT_A_NUMBER),
+]
+
+LENGTHS: dict[str, Use] = {
+    "delay": lambda clock, driver, timers, value: clock.delay(value),
+    "move_on_after": lambda clock, driver, timers, value: clock.move_on_after(value),
+    "fail_after": lambda clock, driver, timers, value: clock.fail_after(value),
+    "call_later": lambda clock, driver, timers, value: timers.call_later(value, int),
+    "start_later": lambda clock, driver, timers, value: timers.start_later(
+        value, trio.sleep, 1
+    ),
+    "reset": lambda clock, driver, timers, value: next(iter(timers._pending)).reset(
+        value
+    ),
+}
+PERIODS: dict[str, Use] = {
+    "periodic": lambda clock, driver, timers, value: clock.periodic(value),
+    "call_every": lambda clock, driver, timers, value: timers.call_every(value, int),
+}
+INSTANTS: dict[str, Use] = {
+    "delay_until": lambda clock, driver, timers, value: clock.delay_until(value),
+    "move_on_at": lambda clock, driver, timers, value: clock.move_on_at(value),
+    "fail_at": lambda clock, driver, timers, value: clock.fail_at(value),
+    "call_at": lambda clock, driver, timers, value: timers.call_at(value, int),
+    "start_at": lambda clock, driver, timers, value: timers.start_at(
+        value, trio.sleep, 1
+    ),
+}
+
+
+async def error_of(use: Use, value: object) -> BaseException:
+    """The error that it raises, and nothing may be registered."""
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timer = timers.call_later(60, int)
+            before = driver.statistics()
+            with pytest.raises((TypeError, ValueError)) as caught:
+                result = use(clock, driver, timers, value)
+                if isinstance(result, Coroutine):
+                    await result
+            assert driver.statistics() == before
+            assert timer.pending
+            return caught.value
+
+
+@pytest.mark.parametrize(
+    ("use", "argument", "value", "error", "message"),
+    [
+        pytest.param(use, argument, value, error, message, id=f"{name} {value!r:.20}")
+        for uses, argument, bad in (
+            (LENGTHS, "seconds", NOT_A_LENGTH),
+            (PERIODS, "period", NOT_A_PERIOD),
+            (INSTANTS, "instant", NOT_AN_INSTANT),
+            (
+                {"advance_timers": lambda c, driver, t, v: driver.advance_timers(v)},
+                "now",
+                [case for case in NOT_AN_INSTANT if case[0] is not None],
+            ),
+        )
+        for name, use in uses.items()
+        for value, error, message in bad
+    ],
+)
+async def test_bad_times(
+    use: Use,
+    argument: str,
+    value: object,
+    error: type[Exception],
+    message: str,
+    mock_clock: MockClock,
+) -> None:
+    mock_clock.jump(1000)
+    raised = await error_of(use, value)
+    assert type(raised) is error
+    assert f"`{argument}` " in str(raised)
+    assert message in str(raised)
+    if value == value:  # NaN says it all
+        assert repr(value) in str(raised)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        0.0,
+        -0.0,
+        1,
+        fractions.Fraction(1, 2),
+        inf,
+        10**400,
+        1e308,
+        datetime.timedelta(),
+        datetime.timedelta.max,
+    ],
+)
+@pytest.mark.parametrize("use", LENGTHS.values(), ids=LENGTHS)
+async def test_good_lengths(use: Use, value: object, autojump_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timers.call_later(60, int)
+            result = use(clock, driver, timers, value)
+            if isinstance(result, Coroutine):
+                with trio.move_on_after(1e300):
+                    await result
+
+
+# --- functions ---
+
+
+def generator() -> Iterator[None]:
+    yield
+
+
+async def async_generator() -> AsyncIterator[None]:
+    yield
+
+
+async def async_fn() -> None:
+    raise AssertionError
+
+
+class AsyncMethods:
+    async def method(self) -> None:
+        raise AssertionError
+
+    async def __call__(self) -> None:
+        raise AssertionError
+
+
+class AwaitableObject:
+    def __await__(self) -> Generator[None, None, None]:
+        raise AssertionError
+
+
+CALLBACKS: dict[str, Use] = {
+    "call_later": lambda clock, driver, timers, fn: timers.call_later(1, fn),
+    "call_at": lambda clock, driver, timers, fn: timers.call_at(1, fn),
+    "call_every": lambda clock, driver, timers, fn: timers.call_every(1, fn),
+}
+ASYNC_FNS: dict[str, Use] = {
+    "start_later": lambda clock, driver, timers, fn: timers.start_later(1, fn),
+    "start_at": lambda clock, driver, timers, fn: timers.start_at(1, fn),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: async_fn, r"async or a generator"),
+        (lambda: functools.partial(async_fn), r"start_later\(\)"),
+        (lambda: AsyncMethods().method, r"start_later\(\)"),
+        (lambda: AsyncMethods(), r"start_later\(\)"),
+        (lambda: generator, r"async or a generator"),
+        (lambda: async_generator, r"async or a generator"),
+        (lambda: async_fn(), r"pass the function and its arguments apart"),
+        (lambda: AwaitableObject(), r"pass the function and its arguments apart"),
+        (lambda: None, r"must be a synchronous function, not None"),
+        (lambda: "print", r"must be a synchronous function, not 'print'"),
+    ],
+)
+@pytest.mark.parametrize("use", CALLBACKS.values(), ids=CALLBACKS)
+async def test_bad_callbacks(
+    use: Use, make: Callable[[], object], message: str
+) -> None:
+    error = await error_of(use, make())
+    assert type(error) is TypeError
+    assert str(error).startswith("`fn` must be ")
+    assert re.search(message, str(error))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: async_generator, r"async generator function: it has a `yield`"),
+        (lambda: async_fn(), r"pass the function and its arguments apart"),
+        (lambda: None, r"must be an async function, not None"),
+        (lambda: 5, r"must be an async function, not 5"),
+    ],
+)
+@pytest.mark.parametrize("use", ASYNC_FNS.values(), ids=ASYNC_FNS)
+async def test_bad_async_fns(
+    use: Use, make: Callable[[], object], message: str
+) -> None:
+    error = await error_of(use, make())
+    assert type(error) is TypeError
+    assert str(error).startswith("`async_fn` must be ")
+    assert re.search(message, str(error))
+
+
+# --- options ---
+
+
+async def test_bad_options() -> None:
+    options: list[tuple[Use, object, type[Exception], str]] = [
+        (
+            lambda clock, driver, timers, value: clock.open_timers(on_exit=value),
+            "abandon",
+            ValueError,
+            "`on_exit` must be 'wait' or 'cancel', not 'abandon'",
+        ),
+        (
+            lambda clock, driver, timers, value: clock.periodic(1, missed=value),
+            "burst",
+            TypeError,
+            "`missed` must be a MissedTick, not 'burst'",
+        ),
+        (
+            lambda clock, driver, timers, value: timers.call_every(
+                1, int, missed=value
+            ),
+            None,
+            TypeError,
+            "`missed` must be a MissedTick, not None",
+        ),
+    ]
+    for use, value, error_type, message in options:
+        error = await error_of(use, value)
+        assert type(error) is error_type
+        assert str(error) == message

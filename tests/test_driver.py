@@ -1,0 +1,270 @@
+"""What drives the timers: wake-ups, turns, statistics."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from trio_clockrt import ClockDriver, InactiveClock, open_clock
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+
+class StepCounter(trio.abc.Instrument):
+    """Counts the steps of driver tasks."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if "trio_clockrt driver" in task.name:
+            self.steps += 1
+
+
+async def count_driver_steps(work: Callable[[], object]) -> int:
+    """How many steps the drivers need until everything has settled after *work*."""
+    await trio.testing.wait_all_tasks_blocked()
+    counter = StepCounter()
+    trio.lowlevel.add_instrument(counter)
+    work()
+    await trio.testing.wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(counter)
+    return counter.steps
+
+
+# --- tickless ---
+
+
+async def test_without_timers_it_never_wakes_up(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (_, driver):
+        await trio.testing.wait_all_tasks_blocked()
+        before = driver.statistics().wakeups
+        for _ in range(10):
+            assert await count_driver_steps(lambda: mock_clock.jump(1e6)) == 0
+        assert driver.statistics().wakeups == before
+
+
+async def test_it_wakes_up_only_for_what_is_due(mock_clock: MockClock) -> None:
+    async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+        assert await count_driver_steps(lambda: timers.call_at(10, int)) == 0
+        assert await count_driver_steps(lambda: timers.call_at(5, int)) == 0
+        assert await count_driver_steps(lambda: mock_clock.jump(4)) == 0
+        assert await count_driver_steps(lambda: mock_clock.jump(1)) == 1
+        assert await count_driver_steps(lambda: mock_clock.jump(4)) == 0
+        assert await count_driver_steps(lambda: mock_clock.jump(1)) == 1
+        assert await count_driver_steps(lambda: mock_clock.jump(1e6)) == 0
+
+
+async def test_a_cancelled_timer_wakes_nobody(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timers.call_at(10, int)
+            one, two = timers.call_at(5, int), timers.call_at(5, int)
+            assert await count_driver_steps(one.cancel) == 0
+            assert driver.next_deadline == 5
+            assert await count_driver_steps(lambda: two.reset(15)) == 0
+            assert driver.next_deadline == 10
+            assert await count_driver_steps(lambda: mock_clock.jump(9)) == 0
+            timers.cancel_timers()
+            assert driver.statistics().pending == 0
+            assert await count_driver_steps(lambda: mock_clock.jump(1e6)) == 0
+
+
+# --- advance_timers ---
+
+
+async def test_advance_timers_fires_what_is_due(mock_clock: MockClock) -> None:
+    calls: list[float] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            for instant in (1.0, 2.0, 3.0):
+                timers.call_at(instant, calls.append, instant)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(2.5)
+            assert driver.advance_timers(0) == 1.0
+            assert driver.advance_timers(1) == 2.0
+            assert calls == [1.0]
+            assert driver.advance_timers() == 3.0
+            assert calls == [1.0, 2.0]
+            # What the task was to wake up for has fired already.
+            assert await count_driver_steps(lambda: None) <= 1
+            mock_clock.jump(0.5)
+            assert driver.advance_timers() is None
+    assert calls == [1.0, 2.0, 3.0]
+
+
+async def test_now_must_not_be_ahead_of_the_clock(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (_, driver):
+        with pytest.raises(ValueError, match=r"`now`.*at 0\.0.*is 0\.5"):
+            driver.advance_timers(0.5)
+
+
+async def test_advance_timers_inside_a_callback_is_refused() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+
+        def callback() -> None:
+            with pytest.raises(RuntimeError, match="from inside a timer's callback"):
+                driver.advance_timers()
+            called.append(True)
+
+        called: list[bool] = []
+        async with clock.open_timers() as timers:
+            timers.call_later(0, callback)
+        assert called
+
+
+async def test_the_task_calls_advance_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ClockDriver.advance_timers
+    threads: set[int] = set()
+
+    def advance_timers(self: ClockDriver, now: float | None = None) -> float | None:
+        threads.add(threading.get_ident())
+        return original(self, now)
+
+    monkeypatch.setattr(ClockDriver, "advance_timers", advance_timers)
+    async with open_clock() as clock:
+        await clock.delay(0.001)
+    assert threads == {threading.get_ident()}
+
+
+# --- turns ---
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-9], ids=["one deadline", "many"])
+async def test_other_tasks_get_their_turn_when_very_much_is_due(
+    spread: float, mock_clock: MockClock
+) -> None:
+    async with open_clock() as clock:
+        turns = 0
+        at_turn: list[int] = []
+        async with clock.open_timers(on_exit="cancel") as timers:
+            for n in range(20_000):
+                timers.call_at(1 + n * spread, lambda: at_turn.append(turns))
+            mock_clock.jump(2)
+            while len(at_turn) < 20_000:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+        assert turns >= 15
+        assert (
+            max(map(at_turn.count, set(at_turn))) <= 2 * 1024
+        )  # at most two turns of the driver in a row
+
+
+def test_a_slow_callback_ends_the_turn() -> None:
+    class SteppedClock(trio.abc.Clock):
+        """A clock that moves while timers fire, because they move it."""
+
+        now = 0.0
+
+        def start_clock(self) -> None: ...
+
+        def current_time(self) -> float:
+            return self.now
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            return deadline - self.now
+
+    run_clock = SteppedClock()
+    turns = 0
+    at_turn: list[int] = []
+
+    def callback() -> None:
+        run_clock.now += 0.01
+        at_turn.append(turns)
+
+    async def main() -> None:
+        nonlocal turns
+        async with open_clock() as clock, clock.open_timers() as timers:
+            for _ in range(160):
+                timers.call_at(0, callback)
+            while len(at_turn) < 160:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+    trio.run(main, clock=run_clock)
+    assert len(set(at_turn)) >= 5
+
+
+async def test_cancelled_between_two_turns(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+    async with open_clock() as clock:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with clock.open_timers() as timers:
+                for n in range(5_000):
+                    timers.call_at(1, calls.append, n)
+                mock_clock.jump(1)
+                while not calls:
+                    await trio.lowlevel.checkpoint()
+                raise KeyError
+        assert caught.group_contains(KeyError)
+        assert 0 < len(calls) < 5_000
+
+
+async def test_the_clock_ends_between_two_turns(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+
+    async def use() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with clock.open_timers() as timers:
+                for n in range(5_000):
+                    timers.call_at(1, calls.append, n)
+                timers.call_at(1, lambda: timers.call_at(0, int))
+                mock_clock.jump(1)
+
+    async with trio.open_nursery() as nursery:
+        async with open_clock() as clock:
+            nursery.start_soon(use)
+            while not calls:
+                await trio.lowlevel.checkpoint()
+    assert 0 < len(calls) < 5_000
+
+
+async def test_timers_that_are_always_due_do_not_keep_the_driver_from_stopping(
+    mock_clock: MockClock,
+) -> None:
+    def again() -> None:
+        timer.reset(0)
+
+    async with open_clock() as clock:
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timer = timers.call_later(0, again)
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+
+
+# --- statistics ---
+
+
+async def test_statistics(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            await trio.testing.wait_all_tasks_blocked()
+            before = driver.statistics()
+            timer = timers.call_at(1, int)
+            timers.call_at(2, int)
+            timers.call_every(1, int)
+            timers.call_at(3, int).cancel()
+            timer.reset(1)
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+            statistics = driver.statistics()
+            assert attrs.asdict(statistics) == {
+                "pending": 2,  # one for the next tick
+                "registered": 6,
+                "fired": 2,
+                "cancelled": 2,
+                "wakeups": before.wakeups + 1,
+            }
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                statistics.fired = 0  # type: ignore[misc]
+            assert repr(driver) == "<ClockDriver, 2 timers, alive>"
+            assert repr(clock) == "<Clock at 1.000000, 2 timers, alive>"
+    assert driver.statistics().pending == 0

@@ -1,0 +1,85 @@
+"""After the block, whatever was in it: no task, timer, thread, descriptor or object."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import weakref
+
+import pytest
+import trio
+import trio.testing
+
+from trio_clockrt import Clock, ClockGone, InactiveClock
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+
+def descriptors() -> int:
+    directory = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return len(os.listdir(directory))
+
+
+def living_tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+@pytest.mark.skipif(os.name != "posix", reason="counts descriptors in a directory")
+async def test_ten_thousand_delays_and_a_hundred_thousand_timers() -> None:
+    gone: list[str] = []
+    references: list[weakref.ref[object]] = []
+
+    def callback() -> None:
+        raise AssertionError
+
+    async def wait_elsewhere(clock: Clock, seconds: float) -> None:
+        with pytest.raises(ClockGone):
+            await clock.delay(seconds)
+        gone.append("delay")
+
+    async def timers_elsewhere(clock: Clock) -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with clock.open_timers() as timers:
+                for n in range(100_000):
+                    timer = timers.call_later(60 + n % 1000, callback)
+                references.append(weakref.ref(timers))
+                references.append(weakref.ref(timer))
+        assert [type(error) for error in caught.value.exceptions] == [ClockGone]
+        gone.append("timers")
+
+    await trio.testing.wait_all_tasks_blocked()
+    before = (living_tasks(), threading.active_count(), descriptors())
+    async with trio.open_nursery() as nursery:
+        async with InactiveClock().activate() as (clock, driver):
+            nursery.start_soon(timers_elsewhere, clock)
+            for n in range(10_000):
+                nursery.start_soon(wait_elsewhere, clock, 60 + n / 100)
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.statistics().pending == 110_000
+            references.append(weakref.ref(driver._state))
+        assert driver.statistics().pending == 0
+    assert sorted(gone) == ["delay"] * 10_000 + ["timers"]
+    assert (living_tasks(), threading.active_count(), descriptors()) == before
+    del clock, driver, nursery
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 3
+
+
+async def test_a_clock_is_freed_without_the_garbage_collector() -> None:
+    async def use() -> list[weakref.ref[object]]:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                timer = timers.call_later(0, int)
+            await clock.delay(0.001)
+            return [weakref.ref(thing) for thing in (clock, driver, timers, timer)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        references = await use()
+        assert [reference() for reference in references] == [None] * 4
+    finally:
+        gc.enable()

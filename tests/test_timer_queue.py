@@ -1,0 +1,199 @@
+"""The queue of pending timers, held against a list that is searched."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections.abc import Generator
+from math import inf
+
+import attrs
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+
+from trio_clockrt._timer_queue import TimerQueue
+
+
+@attrs.define(eq=False)
+class Entry:
+    when: float
+    registration: int = 0
+
+
+# Many collisions: the same deadline, neighbours within a millisecond, neighbouring
+# milliseconds, both signs, and the two ends of time.
+deadlines = st.one_of(
+    st.sampled_from([0.0, 0.5, 1.0, 1.0 + 2**-52, 1e5, inf, -inf, 1e308, -1e308]),
+    st.integers(-3, 12).map(lambda n: n / 4096),
+    st.integers(0, 5).map(lambda n: 1000 + n / 1000),
+    st.floats(allow_nan=False),
+)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: TimerQueue[Entry] = TimerQueue()
+        self.registrations = 0
+        self.pending: list[Entry] = []
+        self.idle: list[Entry] = []
+        # The pass under way, the time it fires up to, and what it is still to fire.
+        self.running: Generator[Entry, None, None] | None = None
+        self.until = -inf
+        self.expected: list[Entry] = []
+
+    def in_order(self, until: float) -> list[Entry]:
+        due = [entry for entry in self.pending if entry.when <= until]
+        return sorted(due, key=lambda entry: (entry.when, entry.registration))
+
+    def register(self, entry: Entry, when: float) -> None:
+        entry.when = when
+        entry.registration = self.registrations
+        self.registrations += 1
+        self.queue.add(entry)
+        self.pending.append(entry)
+
+    @rule(when=deadlines)
+    def add(self, when: float) -> None:
+        self.register(Entry(when), when)
+
+    @rule(when=deadlines, how_many=st.integers(2, 100))
+    def add_equals(self, when: float, how_many: int) -> None:
+        for _ in range(how_many):
+            self.add(when)
+
+    @precondition(lambda self: self.pending)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        entry = self.pending.pop(data.draw(st.integers(0, len(self.pending) - 1)))
+        self.queue.discard(entry)
+        self.idle.append(entry)
+        if entry in self.expected:
+            self.expected.remove(entry)
+
+    @precondition(lambda self: len(self.pending) > 20)
+    @rule(keep=st.integers(0, 3), seed=st.integers(0, 1000))
+    def discard_most(self, keep: int, seed: int) -> None:
+        entries = self.pending.copy()
+        random.Random(seed).shuffle(entries)
+        for entry in entries[keep:]:
+            self.pending.remove(entry)
+            self.queue.discard(entry)
+        self.expected = [entry for entry in self.expected if entry in self.pending]
+
+    @precondition(lambda self: self.idle)
+    @rule(when=deadlines)
+    def register_again(self, when: float) -> None:
+        self.register(self.idle.pop(), when)
+
+    @precondition(lambda self: self.running is None)
+    @rule(now=deadlines)
+    def begin_pass(self, now: float) -> None:
+        self.running = self.queue.due(now)
+        self.expected = self.in_order(now)
+        # A generator does nothing before its first step.
+        self.until = now
+        self.step()
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
+    def step(self) -> None:
+        assert self.running is not None
+        fired = next(self.running, None)
+        if fired is None:
+            assert not self.expected
+            self.end_pass()
+        else:
+            assert fired is self.expected.pop(0)
+            self.pending.remove(fired)
+            self.idle.append(fired)
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
+    def finish_pass(self) -> None:
+        while self.running is not None:
+            self.step()
+
+    @precondition(lambda self: self.running is not None)
+    @rule()
+    def close_pass(self) -> None:
+        assert self.running is not None
+        self.running.close()
+        self.end_pass()
+
+    def end_pass(self) -> None:
+        self.running = None
+        self.until = -inf
+        self.expected = []
+
+    @invariant()
+    def next_deadline(self) -> None:
+        if self.expected:
+            assert self.queue.next_deadline() == self.expected[0].when
+        else:
+            first = min((entry.when for entry in self.pending), default=inf)
+            assert self.queue.next_deadline() == first
+
+    def teardown(self) -> None:
+        if self.running is not None:
+            self.running.close()
+        assert list(self.queue.due(inf)) == self.in_order(inf)
+
+
+TestQueue = QueueMachine.TestCase
+TestQueue.settings = settings(
+    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True
+)
+
+
+def test_a_deadline_is_never_rounded() -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    early, late = Entry(1.0001), Entry(1.0002)  # in the same cell
+    queue.add(late)
+    queue.add(early)
+    assert queue.next_deadline() == 1.0001
+    assert list(queue.due(1.00009)) == []
+    assert list(queue.due(1.0001)) == [early]
+    assert queue.next_deadline() == 1.0002
+    assert list(queue.due(1.00019)) == []
+    assert list(queue.due(1.0002)) == [late]
+    assert queue.next_deadline() == inf
+
+
+def test_what_is_not_registered_cannot_be_discarded() -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    queue.add(Entry(1.0))
+    with pytest.raises(KeyError):
+        queue.discard(Entry(2.0))
+
+
+@pytest.mark.parametrize(
+    "spread", [0.0, 1e-9, 1.0], ids=["one deadline", "one cell", "many cells"]
+)
+@pytest.mark.parametrize("opened", [False, True])
+def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    queue.add(Entry(1000.0))
+    if opened:
+        queue.next_deadline()
+    before = peak = 0
+    tracemalloc.start()
+    try:
+        for count in range(30_000):
+            if count == 1000:  # by now every heap has been rebuilt once
+                before, _ = tracemalloc.get_traced_memory()
+                tracemalloc.reset_peak()
+            entry = Entry(1000.0 + count * spread)
+            queue.add(entry)
+            queue.discard(entry)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 20_000  # bytes; one per timer would be more
