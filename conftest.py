@@ -1,10 +1,12 @@
-"""What the examples in the documentation may use without importing it."""
+"""Fixtures, and what the examples in docstrings may use without importing it."""
 
 from __future__ import annotations
 
 import datetime
 import functools
 import math
+import signal
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -24,3 +26,11 @@ def _names_for_examples(doctest_namespace: dict[str, object]) -> None:
         trio=trio,
         trio_clockrt=trio_clockrt,
     )
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C works as Python has it, also where whoever runs the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -368,6 +368,7 @@ async def test_a_defect_and_a_group_with_cancellations_in_it(
 # --- hard moments ---
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_leaving_is_not_lost_and_does_not_leave_the_driver() -> None:
     tasks: list[trio.lowlevel.Task] = []
 

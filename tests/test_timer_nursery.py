@@ -673,6 +673,7 @@ def test_any_exception_of_a_callback_gets_out(error: type[BaseException]) -> Non
         assert isinstance(inner, error)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_interrupts_a_callback() -> None:
     reached: list[str] = []
 

@@ -1,0 +1,30 @@
+import trio
+from trio_clockrt import Clock, open_clock
+
+
+async def connect(attempt):
+    if attempt < 3:
+        raise OSError("nobody there")
+    return "connection"
+
+
+async def connect_with_retries(clock: Clock):
+    pause = 1.0
+    for attempt in range(10):
+        try:
+            with clock.fail_after(5):
+                return await connect(attempt)
+        except (OSError, trio.TooSlowError):
+            await clock.delay(pause)
+            pause *= 2
+    raise OSError("nobody there, ten times")
+
+
+async def main():
+    async with open_clock() as clock:
+        watch = clock.stopwatch()
+        connection = await connect_with_retries(clock)
+        print(f"{connection} after {watch.elapsed():.0f} seconds")
+
+
+trio.run(main)

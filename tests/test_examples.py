@@ -1,0 +1,38 @@
+"""The programs in the documentation print what the documentation says."""
+
+from __future__ import annotations
+
+import functools
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MockClock(autojump_threshold=0)
+    monkeypatch.setattr(trio, "run", functools.partial(trio.run, clock=clock))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out == example.with_suffix(".txt").read_text()
+
+
+def test_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [(program, output)] = re.findall(
+        r"```python\n(.*?)```\n+```text\n(.*?)```", readme, re.DOTALL
+    )
+    path = tmp_path / "readme.py"
+    path.write_text(program)
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out == output
