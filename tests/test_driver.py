@@ -183,14 +183,14 @@ def test_a_slow_callback_ends_the_turn() -> None:
     async def main() -> None:
         nonlocal turns
         async with open_clock() as clock, clock.open_timers() as timers:
-            for _ in range(160):
+            for _ in range(10):
                 timers.call_at(0, callback)
-            while len(at_turn) < 160:
+            while len(at_turn) < 10:
                 turns += 1
                 await trio.lowlevel.checkpoint()
 
     trio.run(main, clock=run_clock)
-    assert len(set(at_turn)) >= 5
+    assert len(set(at_turn)) >= 5  # at most two turns of the driver between ours
 
 
 async def test_cancelled_between_two_turns(mock_clock: MockClock) -> None:

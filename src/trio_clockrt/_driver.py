@@ -170,25 +170,28 @@ class DriverTask:
         return self._defect
 
     async def _run(self) -> None:
-        state = self._driver._state
         try:
             with self._scope:
-                while True:
-                    self._driver._wakeups += 1
-                    deadline = self._driver.advance_timers()
-                    if deadline is None:
-                        await self._alarm.sleep(inf)
-                    elif deadline <= state.now():
-                        await checkpoint()
-                    else:
-                        await self._alarm.sleep(deadline)
+                await self._drive()
         except trio.Cancelled:
             raise  # the run is shutting down
         except BaseException as exc:
             self._defect = exc
             self._block.cancel()
         finally:
-            state.end()
+            self._driver._state.end()
             self._stopped = True
             if self._stopper is not None:
                 reschedule(self._stopper)
+
+    async def _drive(self) -> None:
+        driver, alarm = self._driver, self._alarm
+        while True:
+            driver._wakeups += 1
+            deadline = driver.advance_timers()
+            if deadline is None:
+                await alarm.sleep(inf)
+            elif deadline <= driver._state.now():
+                await checkpoint()
+            else:
+                await alarm.sleep(deadline)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _TIMERS_PER_TURN = 1024
 _SECONDS_PER_TURN = 0.001
 
-# Reading a clock costs about as much as firing a timer.
-_TIMERS_PER_READING = 16
-
 
 class Waiter(Protocol):
     """Somebody a timer wakes. Both calls take the waiter out first; neither raises."""
@@ -143,9 +140,7 @@ class State:
             for count, waiter in enumerate(self._pass, 1):
                 self.fired += 1
                 waiter._fire()
-                if not count % _TIMERS_PER_READING and (
-                    count >= _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN
-                ):
+                if count == _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN:
                     break
             else:
                 self._pass = None

@@ -132,9 +132,12 @@ class Timer:
 
     def _run(self) -> None:
         try:
-            run_callback(self._context, self._fn, self._args)
+            self._act()
         except BaseException as exc:
             self._group._failed(exc)
+
+    def _act(self) -> None:
+        run_callback(self._context, self._fn, self._args)
 
     def _clock_gone(self) -> None:
         del self._group._pending[self]

@@ -154,10 +154,10 @@ class TimerNursery(TimerGroup):
             self._parent = None
 
     def _start_child(self, timer: _Start) -> None:
-        self._children += 1
         name = timer._fn if timer._name is None else timer._name
         start = partial(self._nursery.start_soon, name=name)
         timer._context.run(start, self._run_child, timer)
+        self._children += 1
 
     async def _run_child(self, timer: _Start) -> None:
         try:
@@ -212,7 +212,7 @@ class _Start(Timer):
         super().__init__(group, when, async_fn, args)
         self._name = name
 
-    def _run(self) -> None:
+    def _act(self) -> None:
         self._group._start_child(self)
 
 

@@ -1,0 +1,73 @@
+"""What must not type-check.
+
+Each mistake is marked as one. If a type checker no longer finds it, the checker reports
+that the mark is not needed. Nothing in here runs.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+import trio
+
+import trio_clockrt
+from trio_clockrt import Clock, InactiveClock, TimerNursery
+
+
+def two(first: int, second: str) -> None: ...
+
+
+async def two_async(first: int, second: str) -> None: ...
+
+
+async def times(clock: Clock, timers: TimerNursery) -> None:
+    await clock.delay(1)
+    await clock.delay(0.5)
+    await clock.delay(datetime.timedelta(1))
+    await clock.delay("1")  # type: ignore[arg-type]
+    await clock.delay(None)  # type: ignore[arg-type]
+    await clock.delay_until(datetime.timedelta(1))  # type: ignore[arg-type]
+    await clock.delay_until(datetime.datetime.now())  # type: ignore[arg-type]
+    clock.periodic("1")  # type: ignore[arg-type]
+    clock.periodic(1, missed="burst")  # type: ignore[arg-type]
+    clock.move_on_at(datetime.timedelta(1))  # type: ignore[arg-type]
+    clock.fail_after(1, True)  # type: ignore[call-arg]
+    clock.open_timers(on_exit="abandon")  # type: ignore[arg-type]
+    timers.call_at(datetime.timedelta(1), print)  # type: ignore[arg-type]
+
+
+def callbacks(timers: TimerNursery) -> None:
+    timers.call_later(1, two, 1, "two")
+    timers.call_later(1, two, 1)  # type: ignore[arg-type]
+    timers.call_later(1, two, "one", "two")  # type: ignore[arg-type]
+    timers.call_every(1, two, 1, 2)  # type: ignore[arg-type]
+    timers.call_at(1, None)  # type: ignore[arg-type]
+    timers.start_later(1, two_async, 1, "two", name="two")
+    timers.start_later(1, two_async, 1)  # type: ignore[arg-type]
+    timers.start_later(1, two, 1, "two")  # type: ignore[arg-type]
+    timers.start_at(1, two_async(1, "two"))  # type: ignore[arg-type]
+
+
+async def blocks(clock: Clock) -> None:
+    async with InactiveClock().activate() as (activated, driver):
+        _: tuple[Clock, trio_clockrt.ClockDriver] = (activated, driver)
+    async with InactiveClock().activate() as wrong:
+        wrong.delay(1)  # type: ignore[attr-defined]
+    with InactiveClock().activate():  # type: ignore[attr-defined]
+        pass
+    scope: trio.CancelScope
+    with clock.move_on_after(1) as scope:
+        scope.cancel()
+    with clock.fail_at(1) as scope:
+        scope.cancel()
+    async for tick in clock.periodic(1):
+        tick.is_integer()
+        tick.upper()  # type: ignore[attr-defined]
+    for _ in clock.periodic(1):  # type: ignore[attr-defined]
+        pass
+
+
+def private() -> None:
+    trio_clockrt.Clock()  # type: ignore[call-arg]
+    trio_clockrt.PeriodicTimer()  # type: ignore[call-arg]
+    trio_clockrt.TimerNursery()  # type: ignore[call-arg]
