@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import queue
-from collections.abc import Awaitable, Callable
 from math import inf
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -279,27 +276,3 @@ def test_it_follows_any_clock_of_the_run() -> None:
                 assert woken == [u for u in (-4.5, -0.25, 0.25, 4.5) if u <= now]
 
     trio.run(main, clock=run_clock)
-
-
-def run_as_guest(main: Callable[[], Awaitable[None]]) -> None:
-    """Run under a host loop that does as little as a host loop can."""
-    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    results: list[outcome.Outcome[None]] = []
-    trio.lowlevel.start_guest_run(
-        main, run_sync_soon_threadsafe=todo.put, done_callback=results.append
-    )
-    while not results:
-        todo.get()()
-    results[0].unwrap()
-
-
-def test_in_guest_mode() -> None:
-    async def main() -> None:
-        async with open_clock() as clock:
-            start = clock.instant()
-            await clock.delay(0.01)
-            assert clock.instant() >= start + 0.01
-            async with clock.open_timers() as timers:
-                timers.call_later(0.01, print)
-
-    run_as_guest(main)

@@ -47,6 +47,8 @@ def to_instant(value: object, name: str) -> float:
 
 
 def _to_float(value: object, name: str, wanted: str) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, Real):

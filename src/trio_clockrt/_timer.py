@@ -118,12 +118,14 @@ class Timer:
             at 50.0
             nobody there
         """
-        group = self._group
-        group._check()
+        group, state = self._group, self._group._state
+        if group._closed:
+            group._refuse()
+        state.check()
         delay = to_seconds(seconds, "seconds")
         if self in group._pending:
-            group._state.discard(self)
-        self.when = group._state.now() + delay
+            state.discard(self)
+        self.when = state.now() + delay
         group._register(self)
 
     def _fire(self) -> None:

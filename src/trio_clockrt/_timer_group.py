@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from trio.lowlevel import enable_ki_protection
 
@@ -75,7 +75,8 @@ class TimerGroup(ABC):
             one second later
             two seconds later
         """
-        self._check()
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         when = self._state.now() + to_seconds(seconds, "seconds")
         return self._register(Timer(self, when, fn, args))
@@ -103,7 +104,8 @@ class TimerGroup(ABC):
             almost
             boo!
         """
-        self._check()
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         return self._register(Timer(self, to_instant(instant, "instant"), fn, args))
 
@@ -146,7 +148,8 @@ class TimerGroup(ABC):
             still alive
             still alive
         """
-        self._check()
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         grid = make_grid(self._state, period, missed)
         return self._register(PeriodicCallback(self, grid, fn, args))
@@ -171,13 +174,12 @@ class TimerGroup(ABC):
             self._pending.clear()
             self._drained()
 
-    def _check(self) -> None:
+    def _refuse(self) -> NoReturn:
         self._state.check()
-        if self._closed:
-            raise RuntimeError(
-                f"this {type(self).__name__} is closed: its block has ended, and its "
-                "timers with it. Open another one, or keep this one open for longer"
-            )
+        raise RuntimeError(
+            f"this {type(self).__name__} is closed: its block has ended, and its "
+            "timers with it. Open another one, or keep this one open for longer"
+        )
 
     def _register(self, timer: Timer) -> Timer:
         self._state.add(timer)

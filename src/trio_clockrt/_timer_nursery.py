@@ -108,7 +108,8 @@ class TimerNursery(TimerGroup):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             done after 6.0
         """
-        self._check()
+        if self._closed:
+            self._refuse()
         check_async_fn(async_fn)
         when = self._state.now() + to_seconds(seconds, "seconds")
         return self._register(_Start(self, when, async_fn, args, name))
@@ -134,7 +135,8 @@ class TimerNursery(TimerGroup):
             ...             timers.start_at(clock.instant() + 5, trio.sleep, 1)
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        self._check()
+        if self._closed:
+            self._refuse()
         check_async_fn(async_fn)
         when = to_instant(instant, "instant")
         return self._register(_Start(self, when, async_fn, args, name))

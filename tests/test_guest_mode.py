@@ -1,0 +1,74 @@
+"""A clock in a Trio run that is a guest of another event loop."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Awaitable, Callable
+
+import outcome
+import trio
+
+from trio_clockrt import InactiveClock, Timer, TimerNursery, open_clock
+
+
+class Host:
+    """As little as a host loop can be."""
+
+    def __init__(self) -> None:
+        self.todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        results: list[outcome.Outcome[None]] = []
+        trio.lowlevel.start_guest_run(
+            main, run_sync_soon_threadsafe=self.todo.put, done_callback=results.append
+        )
+        while not results:
+            self.todo.get()()
+        results[0].unwrap()
+
+
+def test_waiting_and_timers() -> None:
+    calls: list[int] = []
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            start = clock.instant()
+            await clock.delay(0.01)
+            assert clock.instant() >= start + 0.01
+            async with clock.open_timers() as timers:
+                timers.call_later(0.01, calls.append, 1)
+            async for _ in clock.periodic(0.001):
+                break
+
+    Host().run(main)
+    assert calls == [1]
+
+
+def test_the_host_uses_timers_between_ticks() -> None:
+    # The run has nothing to wake up for but what the host does to its timers.
+    host = Host()
+    log: list[str] = []
+
+    def host_does(timers: TimerNursery) -> None:
+        far = timers.call_later(3600, log.append, "never")
+        near = timers.call_later(3600, log.append, "near")
+        near.reset(0.001)
+        timers.call_later(0.002, host.todo.put, lambda: host_goes_on(timers, far))
+
+    def host_goes_on(timers: TimerNursery, far: Timer) -> None:
+        assert far.cancel()
+        log.append("cancelled")
+        timers.start_later(0, child)
+
+    async def child() -> None:
+        log.append("child")
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                host.todo.put(lambda: host_does(timers))
+                await clock.delay(0.001)
+            assert driver.statistics().pending == 0
+
+    host.run(main)
+    assert log == ["near", "cancelled", "child"]
