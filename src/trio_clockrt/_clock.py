@@ -56,7 +56,8 @@ class Clock(SimpleClock):
     async def delay(self, seconds: float | timedelta) -> None:
         """Sleep for so long; never less, and always a checkpoint.
 
-        It does what :func:`trio.sleep` does, for a fraction of the cost.
+        It does what :func:`trio.sleep` does. Where many tasks wait, it does so for a
+        fraction of the cost.
 
         Args:
             seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a

@@ -123,14 +123,17 @@ class Timer:
             group._refuse()
         state.check()
         delay = to_seconds(seconds, "seconds")
+        when = state.now() + delay
         if self in group._pending:
-            state.discard(self)
-        self.when = state.now() + delay
-        group._register(self)
+            state.move(self, when)
+        else:
+            self.when = when
+            group._register(self)
 
-    def _fire(self) -> None:
+    def _fire(self) -> bool:
         self._group._remove(self)
         self._run()
+        return True
 
     def _run(self) -> None:
         try:
@@ -170,9 +173,10 @@ class PeriodicCallback(Timer):
         super().reset(seconds)
         self._grid.restart(self.when, first=0)
 
-    def _fire(self) -> None:
+    def _fire(self) -> bool:
         now = self._group._state.now()
         self._grid.advance(now, missed=self._grid.whole_period_late(now))
         self.when = self._grid.next_tick
         self._group._register(self)
         self._run()
+        return True

@@ -14,7 +14,6 @@ alone in its place, in a cell or at a deadline, needs no container there.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from math import inf, nan
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -52,10 +51,12 @@ class _SortedKeys(dict[float, Any]):
     def __init__(self) -> None:
         self._heap: list[float] | None = None
 
-    def insert(self, key: float, value: object) -> None:
-        self[key] = value
-        if self._heap is not None:
+    def insert(self, key: float, value: object) -> Any:
+        """Put *value* there unless the key is taken; returns whatever is there then."""
+        there = self.setdefault(key, value)
+        if there is value and self._heap is not None:
             heappush(self._heap, key)
+        return there
 
     def remove(self, key: float) -> None:
         del self[key]
@@ -79,7 +80,7 @@ class _SortedKeys(dict[float, Any]):
         return heap[0]
 
 
-class _Equals(OrderedDict[Any, None]):
+class _Equals(dict[Any, None]):
     """Entries with the same deadline, in the order of registration."""
 
     __slots__ = ()
@@ -110,18 +111,17 @@ class TimerQueue(Generic[EntryT]):
         except OverflowError:
             tick = _end_of_time(when)
         cells = self._cells
-        cell = cells.get(tick)
-        if cell is None:
-            cells.insert(tick, entry)
+        cell = cells.insert(tick, entry)
+        if cell is entry:
             return
         if type(cell) is not _SortedKeys:
             loner = cell
             cell = cells[tick] = _SortedKeys()
             cell[loner.when] = loner
-        place = cell.get(when)
-        if place is None:
-            cell.insert(when, entry)
-        elif type(place) is _Equals:
+        place = cell.insert(when, entry)
+        if place is entry:
+            return
+        if type(place) is _Equals:
             place[entry] = None
         else:
             cell[when] = _Equals(((place, None), (entry, None)))
@@ -189,18 +189,25 @@ class TimerQueue(Generic[EntryT]):
                     when = heap[0]
                     if when > now:
                         return
-                    if when not in cell:
-                        heappop(heap)
-                        continue
-                    entry = place = cell[when]
+                    place: Any = cell.get(when)
                     if type(place) is _Equals:
-                        entry, _ = place.popitem(last=False)
-                    if entry is place or not place:
-                        heappop(heap)
+                        # A copy, as taking the first out of a dictionary is slow; so
+                        # some of it may have been discarded meanwhile.
+                        for entry in list(place):
+                            if entry in place:
+                                del place[entry]
+                                if not place:
+                                    cell.remove(when)
+                                    if not cell:
+                                        cells.remove(tick)
+                                yield entry
+                        continue
+                    heappop(heap)
+                    if place is not None:
                         del cell[when]
                         if not cell:
                             cells.remove(tick)
-                    yield entry
+                        yield place
         finally:
             self._pass_until = nan
             late, self._late = self._late, {}

@@ -33,16 +33,15 @@ class TaskWaiter:
 
     def move(self, when: float) -> None:
         """Wait for another instant instead; it must not have been woken."""
-        self._state.discard(self)
-        self.when = when
-        self._state.add(self)
+        self._state.move(self, when)
 
     def abort(self, _: object) -> Abort:
         self._state.discard(self)
         return Abort.SUCCEEDED
 
-    def _fire(self) -> None:
+    def _fire(self) -> bool:
         reschedule(self._task)
+        return False
 
     def _clock_gone(self) -> None:
         reschedule(self._task, outcome.Error(ClockGone()))

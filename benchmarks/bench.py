@@ -1,0 +1,329 @@
+"""What waits and timers cost, as ratios to what one would use instead.
+
+A figure tells as much about the machine as about the code. So each one comes with
+those that it is to be compared with, taken in turn with it in the same process, and
+the ratios are the result. They are taken within each round; the median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import platform
+import time
+import tracemalloc
+from contextlib import contextmanager
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from trio.testing import wait_all_tasks_blocked
+
+from trio_clockrt import Clock, Timer, open_clock
+from trio_clockrt._timer_queue import TimerQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Iterator
+
+    Contender = Callable[[], "Laps"]
+    # {phase: {contender: its cost in each round}}
+    Figures = dict[str, dict[str, list[float]]]
+    Meter = Callable[[], float]
+    Wait = Callable[[float], Awaitable[object]]
+
+TimerT = TypeVar("TimerT", Timer, asyncio.TimerHandle)
+
+
+def cpu() -> float:
+    # Not the time on the wall: a program that waits is idle, which costs nothing.
+    return time.process_time() * 1e6
+
+
+def memory() -> float:
+    return tracemalloc.get_traced_memory()[0]
+
+
+class Laps:
+    """What each phase has cost, per operation."""
+
+    def __init__(self, operations: int, meter: Meter = cpu) -> None:
+        self.operations = operations
+        self.costs: dict[str, float] = {}
+        self._meter = meter
+
+    @contextmanager
+    def lap(self, phase: str) -> Generator[None]:
+        # What others leave behind is not at our expense. What we do is, and so the
+        # collector stays on.
+        gc.collect()
+        begin = self._meter()
+        yield
+        self.costs[phase] = (self._meter() - begin) / self.operations
+
+
+async def bare_checkpoint(_: float) -> None:
+    await checkpoint()
+
+
+WAITS: dict[str, Callable[[Clock], Wait]] = {
+    "clock.delay": lambda clock: clock.delay,
+    "trio.sleep": lambda _: trio.sleep,
+    "checkpoint": lambda _: bare_checkpoint,
+}
+
+
+async def waiting(
+    find: Callable[[Clock], Wait], tasks: int, waits: int, longest: float
+) -> Laps:
+    laps = Laps(tasks * waits)
+    random = Random(0)
+    start, end = trio.Event(), trio.Event()
+    running = tasks
+
+    async def loop(wait: Wait) -> None:
+        nonlocal running
+        plan = [random.uniform(1e-6, longest) for _ in range(waits)]
+        await start.wait()
+        for seconds in plan:
+            await wait(seconds)
+        running -= 1
+        if not running:
+            end.set()
+        # Ending here would cost more than some of the waits.
+        await trio.sleep_forever()
+
+    async with open_clock() as clock, trio.open_nursery() as nursery:
+        for _ in range(tasks):
+            nursery.start_soon(loop, find(clock))
+        await wait_all_tasks_blocked()
+        span = f"up to {longest * 1000:g} ms" if longest > 1e-6 else "due at once"
+        with laps.lap(f"{tasks:,} task{'s' * (tasks > 1)}, {span}"):
+            start.set()
+            await end.wait()
+        nursery.cancel_scope.cancel()
+    return laps
+
+
+def nothing() -> None:
+    """What the timers call."""
+
+
+def make_plan(operations: int) -> list[float]:
+    random = Random(0)
+    return [random.uniform(10, 60) for _ in range(operations)]
+
+
+async def lap_timers(
+    laps: Laps,
+    call_later: Callable[[float, Callable[[], object]], TimerT],
+    reset: Callable[[TimerT, float], TimerT],
+    turn: Callable[[], Awaitable[object]],
+) -> Laps:
+    # The turns of the loop are for asyncio, which sweeps cancelled timers out there.
+    plan = make_plan(laps.operations)
+    with laps.lap("schedule"):
+        timers = [call_later(delay, nothing) for delay in plan]
+    with laps.lap("reset"):
+        timers = list(map(reset, timers, reversed(plan)))
+    with laps.lap("cancel"):
+        for timer in timers:
+            timer.cancel()
+        await turn()
+    # Alone, every timer is the next to be due, of which the driver has to be told.
+    # In most programs something else is due before it.
+    for phase in "schedule + cancel, alone", "schedule + cancel":
+        with laps.lap(phase):
+            for number, delay in enumerate(plan):
+                call_later(delay, nothing).cancel()
+                if not number % 100:
+                    await turn()
+        call_later(5, nothing)
+    return laps
+
+
+async def clock_timers(operations: int, meter: Meter = cpu) -> Laps:
+    def reset(timer: Timer, delay: float) -> Timer:
+        timer.reset(delay)
+        return timer
+
+    laps = Laps(operations, meter)
+    async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+        await wait_all_tasks_blocked()
+        await lap_timers(laps, timers.call_later, reset, checkpoint)
+    return laps
+
+
+async def asyncio_timers(operations: int, meter: Meter = cpu) -> Laps:
+    def reset(timer: asyncio.TimerHandle, delay: float) -> asyncio.TimerHandle:
+        timer.cancel()
+        return loop.call_later(delay, nothing)
+
+    loop = asyncio.get_running_loop()
+    laps = Laps(operations, meter)
+    return await lap_timers(laps, loop.call_later, reset, lambda: asyncio.sleep(0))
+
+
+async def sleeping_tasks(operations: int, meter: Meter = cpu) -> Laps:
+    laps = Laps(operations, meter)
+    plan = make_plan(operations)
+    async with trio.open_nursery() as nursery:
+        with laps.lap("schedule"):
+            for delay in plan:
+                nursery.start_soon(trio.sleep, delay)
+            await wait_all_tasks_blocked()
+        with laps.lap("cancel"):
+            nursery.cancel_scope.cancel()
+            while nursery.child_tasks:
+                await cancel_shielded_checkpoint()
+    return laps
+
+
+def trace(contender: Contender) -> Laps:
+    tracemalloc.start()
+    laps = contender()
+    tracemalloc.stop()
+    laps.costs = {"memory of a pending timer": laps.costs["schedule"]}
+    return laps
+
+
+class Entry:
+    __slots__ = ("when",)
+
+    def __init__(self, when: float) -> None:
+        self.when = when
+
+
+class HeapQueue:
+    """The least that keeps the order; it could not even cancel."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._count = count()
+
+    def add(self, entry: Entry) -> None:
+        heappush(self._heap, (entry.when, next(self._count), entry))
+
+    def due(self, now: float) -> Iterator[Entry]:
+        while self._heap and self._heap[0][0] <= now:
+            yield heappop(self._heap)[2]
+
+
+def queueing(make: type[TimerQueue[Entry] | HeapQueue], operations: int) -> Laps:
+    laps = Laps(operations)
+    random = Random(0)
+    entries = [Entry(int(random.random() * 10_000) / 1000) for _ in range(operations)]
+    queue = make()
+    with laps.lap("queue: register"):
+        for entry in entries:
+            queue.add(entry)
+    with laps.lap("queue: fire"):
+        for _ in queue.due(inf):
+            pass
+    return laps
+
+
+class Benchmark(NamedTuple):
+    # The first contender is ours, and what the others are compared with.
+    contenders: dict[str, Contender]
+    most_rounds: int = 100
+
+
+def benchmarks(shrink: int) -> Iterator[Benchmark]:
+    def in_trio(fn: Callable[..., Awaitable[Laps]], *args: object) -> Contender:
+        return lambda: trio.run(fn, *args)
+
+    def timers(many: int, few: int, meter: Meter) -> dict[str, Contender]:
+        return {
+            "call_later": in_trio(clock_timers, many, meter),
+            "asyncio": lambda: asyncio.run(asyncio_timers(many, meter)),
+            "sleeping task": in_trio(sleeping_tasks, few, meter),
+        }
+
+    for longest, most in (1e-6, 5000), (0.005, 100):
+        for tasks in 1, 100, 1000:
+            # Never so few that the start and the end of the loops show.
+            args = tasks, max(most // shrink // tasks, 30), longest
+            yield Benchmark({n: in_trio(waiting, f, *args) for n, f in WAITS.items()})
+    few, many, most = 10_000 // shrink, 100_000 // shrink, 1_000_000 // shrink
+    yield Benchmark(timers(many, few, cpu))
+    pending = timers(few, few, memory).items()
+    yield Benchmark({n: partial(trace, c) for n, c in pending}, most_rounds=1)
+    yield Benchmark(
+        {
+            "TimerQueue": partial(queueing, TimerQueue[Entry], most),
+            "heapq": partial(queueing, HeapQueue, most),
+        },
+        most_rounds=2,
+    )
+
+
+def measure(benchmark: Benchmark, rounds: int) -> dict[str, list[Laps]]:
+    """The laps of each contender, as many as there are rounds."""
+    results: dict[str, list[Laps]] = {name: [] for name in benchmark.contenders}
+    for _ in range(min(rounds, benchmark.most_rounds)):
+        for name, contender in benchmark.contenders.items():
+            results[name].append(contender())
+    return results
+
+
+def add_rows(table: Table, results: dict[str, list[Laps]]) -> Figures:
+    figures: Figures = {}
+    ours, reference = next(iter(results.items()))
+    for phase in reference[0].costs:
+        table.add_section()
+        unit = "bytes" if phase.startswith("memory") else "us"
+        table.add_row(f"[bold]{phase}[/]", "", unit)
+        figures[phase] = {}
+        for name, laps in results.items():
+            if phase in laps[0].costs:
+                costs = figures[phase][name] = [lap.costs[phase] for lap in laps]
+                ratio = median(map(float.__truediv__, costs, figures[phase][ours]))
+                table.add_row(
+                    f"  {name}",
+                    f"{laps[0].operations:,}",
+                    f"{median(costs):,.2f}",
+                    f"{ratio:5.2f} x {ours}" if name != ours else "",
+                )
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save every figure")
+    options = parser.parse_args()
+    rounds, shrink = (2, 10) if options.quick else (5, 1)
+
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    about = f"{python}, Trio {trio.__version__}, {os.cpu_count()} CPUs"
+    table = Table("what", title=about, box=box.SIMPLE)
+    for figure in "how many", "each":
+        table.add_column(figure, justify="right")
+    table.add_column("ratio")
+    figures: Figures = {}
+    console = Console(stderr=True)
+    # A thread that refreshes the display would count as ours.
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        for benchmark in progress.track(list(benchmarks(shrink))):
+            figures |= add_rows(table, measure(benchmark, rounds))
+    Console().print(table)
+    if options.json is not None:
+        options.json.write_text(json.dumps({"about": about, "figures": figures}))
+
+
+if __name__ == "__main__":
+    main()
