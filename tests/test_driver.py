@@ -78,6 +78,18 @@ async def test_a_cancelled_timer_wakes_nobody(mock_clock: MockClock) -> None:
             assert await count_driver_steps(lambda: mock_clock.jump(1e6)) == 0
 
 
+async def test_a_reset_can_make_a_timer_the_earliest(mock_clock: MockClock) -> None:
+    calls: list[str] = []
+    async with open_clock() as clock, clock.open_timers() as timers:
+        timers.call_at(10, calls.append, "ten")
+        timer = timers.call_at(20, calls.append, "five")
+        assert await count_driver_steps(lambda: timer.reset(5)) == 0
+        assert await count_driver_steps(lambda: mock_clock.jump(5)) == 1
+        assert calls == ["five"]
+        mock_clock.jump(5)
+    assert calls == ["five", "ten"]
+
+
 # --- advance_timers ---
 
 
