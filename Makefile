@@ -7,9 +7,12 @@ TRIO ?= trio
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check coverage types docs bench clean
+.PHONY: help demo test check coverage types docs bench clean
 
-demo: $(VENV)/demo.stamp  ## run the main job: an echo server and its timers
+help:  ## list what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+
+demo: $(VENV)/demo.stamp  ## run an echo server, and check its timers
 	$(BIN)/python -m trio_clockrt $(ARGS)
 
 test: $(VENV)/test.stamp  ## run the tests
@@ -31,6 +34,7 @@ coverage: $(VENV)/test.stamp  ## run the tests, and demand that they reach every
 
 docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo "Now open docs/_build/index.html"
 
 bench: $(VENV)/demo.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_clockrt import Clock, ClockDriver, InactiveClock, TimerNursery
+from trio_clockrt import Clock, ClockDriver, InactiveClock, TimerNursery, open_clock
 
 Use = Callable[[Clock, ClockDriver, TimerNursery, Any], object]
 
@@ -259,3 +259,32 @@ async def test_bad_options() -> None:
         error = await error_of(use, value)
         assert type(error) is error_type
         assert str(error) == message
+
+
+# --- blocks ---
+
+
+async def test_blocks_that_are_used_as_something_else() -> None:
+    async with open_clock() as clock:
+        blocks: list[tuple[Callable[[], Any], str]] = [
+            (open_clock, "`async with open_clock() as clock:`"),
+            (lambda: InactiveClock().activate(), "`async with InactiveClock()"),
+            (clock.open_timers, "`async with clock.open_timers() as timers:`"),
+        ]
+        for make, usage in blocks:
+            with pytest.raises(TypeError, match="`async with`, not `with`") as caught:
+                with make():
+                    raise AssertionError
+            assert usage in str(caught.value)
+            with pytest.raises(TypeError, match="`async with`, not `await`") as caught:
+                await make()
+            assert usage in str(caught.value)
+            with pytest.raises(AttributeError, match="attribute 'delay'") as gone:
+                make().delay(1)
+            assert usage in str(gone.value)
+            assert not hasattr(make(), "call_later")
+
+
+def test_a_clock_cannot_be_constructed() -> None:
+    with pytest.raises(TypeError, match=r"open_clock\(\) as clock"):
+        Clock()  # type: ignore[call-arg]

@@ -12,21 +12,23 @@ import trio
 from trio.testing import MockClock
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+OUTPUTS = sorted((ROOT / "docs" / "examples").glob("*.txt"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = MockClock(autojump_threshold=0)
     monkeypatch.setattr(trio, "run", functools.partial(trio.run, clock=clock))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(example), run_name="__main__")
-    assert capsys.readouterr().out == example.with_suffix(".txt").read_text()
+@pytest.mark.usefixtures("run_in_no_time")
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda path: path.stem)
+def test_example(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(output.with_suffix(".py")), run_name="__main__")
+    assert capsys.readouterr().out == output.read_text()
 
 
+@pytest.mark.usefixtures("run_in_no_time")
 def test_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readme = (ROOT / "README.md").read_text()
     [(program, output)] = re.findall(

@@ -27,4 +27,5 @@ async def main():
         print(f"{connection} after {watch.elapsed():.0f} seconds")
 
 
-trio.run(main)
+if __name__ == "__main__":
+    trio.run(main)

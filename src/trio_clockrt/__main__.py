@@ -84,9 +84,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[Plan, bool]:
             f"than this process may have, there is room for {room}"
         )
     if not options.json and find_spec("rich") is None:
-        parser.error(
-            "the display needs rich: pip install 'trio-clockrt[demo]', or use --json"
-        )
+        parser.error("the display needs rich: `pip install rich`, or use --json")
     return Plan(options.connections, options.seconds), options.json
 
 

@@ -31,7 +31,8 @@ def check_callback(fn: Callable[..., object]) -> None:
         raise TypeError(
             f"`fn` must be a synchronous function, but {fn!r} is async or a generator, "
             "and calling it would not run it; a TimerNursery starts async functions "
-            "with start_later() and start_at()"
+            "with start_later() and start_at(). To repeat one, await it in a task of "
+            "its own in `async for _ in clock.periodic(period):`"
         )
 
 
@@ -86,7 +87,10 @@ def _check_callable(fn: object, name: str, wanted: str) -> None:
             "arguments apart from each other, and it will be called when it is due"
         )
     if not callable(fn):
-        raise TypeError(f"`{name}` must be {wanted}, not {fn!r}")
+        raise TypeError(
+            f"`{name}` must be {wanted}, not {fn!r}: pass the function itself, and its "
+            "arguments after it"
+        )
 
 
 def _returns_awaitable(fn: Callable[..., object]) -> bool:

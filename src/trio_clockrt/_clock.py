@@ -10,12 +10,14 @@ from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_reschedule
 from ._durations import to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
 from ._simple_clock import SimpleClock
-from ._timer_nursery import TimerNursery, TimerNurseryManager
+from ._timer_nursery import TimerNursery, TimerNurseryBlock
 from ._waiters import TaskWaiter
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import timedelta
+
+    from typing_extensions import Self
 
     from ._state import State
 
@@ -27,10 +29,21 @@ class Clock(SimpleClock):
     of the Trio run that it was activated in, whichever that is, so it also follows a
     `trio.testing.MockClock`.
 
-    Its timers belong to the thread that activated it; reading the time is allowed
-    from everywhere and at any time. When the block that activated it has ended, the
+    Its timers can only be used from the thread that activated it: from a worker thread,
+    use :func:`trio.from_thread.run_sync`. Reading the time is allowed from everywhere
+    and at any time. When the block that activated it has ended, the
     clock is gone, and everything that needs its timers raises `ClockGone`.
     """
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *state: State) -> Self:
+            if not state:
+                raise TypeError(
+                    "a Clock has no public constructor: use "
+                    "`async with open_clock() as clock:`"
+                )
+            return super().__new__(cls)
 
     def __init__(self, state: State) -> None:
         super().__init__(state.source)
@@ -54,10 +67,15 @@ class Clock(SimpleClock):
 
     @enable_ki_protection
     async def delay(self, seconds: float | timedelta) -> None:
-        """Sleep for so long; never less, and always a checkpoint.
+        """Sleep for this long; never for less, and always a checkpoint.
 
-        It does what :func:`trio.sleep` does. Where many tasks wait, it does so for a
-        fraction of the cost.
+        It does what :func:`trio.sleep` does, and like that it may wake a millisecond
+        or two late. Where many tasks wait, it costs a fraction.
+
+        Whoever waits on a clock is woken in the order of deadlines, and with the same
+        deadline in the order of registration. So after ``await clock.delay(10)`` every
+        timer that had been set before for that instant or earlier has fired. Trio
+        promises no such order between its own sleeps or timeouts and the timers.
 
         Args:
             seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a
@@ -221,7 +239,7 @@ class Clock(SimpleClock):
         """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
 
         Raises:
-            trio.TooSlowError: from the block, if it was cancelled for its length.
+            trio.TooSlowError: from the block, if the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_after`.
 
         Example::
@@ -245,7 +263,7 @@ class Clock(SimpleClock):
         """Like `move_on_at`, but if the time is up, raise `trio.TooSlowError`.
 
         Raises:
-            trio.TooSlowError: from the block, if it was not done in time.
+            trio.TooSlowError: from the block, if the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_at`.
 
         Example::
@@ -270,7 +288,8 @@ class Clock(SimpleClock):
 
         Leaving the block waits for the child tasks that timers have started, as a
         Trio nursery does, and for pending timers too. A periodic timer is always
-        pending, so it keeps the block open until it is cancelled.
+        pending, so it keeps the block open until it is cancelled. If the body raises,
+        pending timers are cancelled, whatever *on_exit* says.
 
         Args:
             on_exit: With ``"cancel"``, the end of the body cancels the timers that
@@ -294,7 +313,7 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             a minute later
         """
-        return TimerNurseryManager(self._state, on_exit)
+        return TimerNurseryBlock(self._state, on_exit)
 
     def __repr__(self) -> str:
         state = self._state

@@ -10,9 +10,13 @@ from numbers import Real
 def to_seconds(value: object, name: str) -> float:
     """A length of time: non-negative, possibly infinite."""
     seconds = _to_float(value, name, "a number of seconds or a timedelta")
-    if not seconds >= 0:
-        problem = "must not be NaN" if isnan(seconds) else "must be non-negative"
-        raise ValueError(f"`{name}` {problem}, but it is {value!r}")
+    if isnan(seconds):
+        raise ValueError(f"`{name}` must not be NaN")
+    if seconds < 0:
+        raise ValueError(
+            f"`{name}` must be non-negative, but it is {value!r}; for an instant that "
+            "may be past, use delay_until(), call_at() or the like"
+        )
     return seconds
 
 

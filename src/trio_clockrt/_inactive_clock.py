@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
 from ._alarm import TrioAlarm
+from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._state import State
@@ -19,6 +19,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
 
@@ -81,7 +82,7 @@ class InactiveClock:
         if self._consumed:
             raise RuntimeError(
                 "this InactiveClock has been activated already, and a recipe makes "
-                "one clock only; activate a clone() of it"
+                "one clock only; activate a clone() of it, or call open_clock() again"
             )
 
     def __repr__(self) -> str:
@@ -104,11 +105,13 @@ def open_clock() -> AbstractAsyncContextManager[Clock]:
     return _OpenClock()
 
 
-class _Activation(AbstractAsyncContextManager[tuple[Clock, ClockDriver]]):
+class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
     """The block in which a clock is alive.
 
     It refers to the driver's task and never to the `Clock`.
     """
+
+    _usage = "`async with InactiveClock().activate() as (clock, driver):`"
 
     def __init__(self, recipe: InactiveClock) -> None:
         self._recipe = recipe
@@ -158,8 +161,10 @@ class _Activation(AbstractAsyncContextManager[tuple[Clock, ClockDriver]]):
         )
 
 
-class _OpenClock(AbstractAsyncContextManager[Clock]):
+class _OpenClock(AsyncBlock[Clock]):
     """An activation that keeps the driver to itself."""
+
+    _usage = "`async with open_clock() as clock:`"
 
     def __init__(self) -> None:
         self._activation = InactiveClock().activate()

@@ -28,8 +28,16 @@ if TYPE_CHECKING:
 class MissedTick(enum.Enum):
     """What a periodic timer does after it has missed a tick.
 
-    The tick that was missed always comes at once, late. This says what becomes of
-    the ticks after it.
+    A tick of `Clock.periodic` is missed if its time passes while nobody is waiting for
+    it; one of `TimerGroup.call_every`, if it comes a whole period late. It always comes
+    at once then, late, and this says what becomes of the ticks after it:
+
+    * ``BURST`` catches up: each tick that was missed comes, one right after the other,
+      until the timer is on time again. For work that has to be done once per period.
+    * ``DELAY``, the default, moves on: a new grid starts at the late tick, and the next
+      one comes a whole period after it. For work that needs a pause in between.
+    * ``SKIP`` drops the other ticks that were missed, and waits for the next one on the
+      old grid. For work that belongs to round times.
 
     Example::
 
@@ -51,16 +59,8 @@ class MissedTick(enum.Enum):
         [3.5, 4.0, 5.0, 6.0, 7.0]
     """
 
-    #: Catch up: each tick that was missed comes, one right after the other, until the
-    #: timer is on time again. For work that has to be done once per period.
     BURST = "burst"
-
-    #: Move on: a new grid starts at the late tick, and the next one comes a whole
-    #: period after it. For work that needs a pause in between. The default.
     DELAY = "delay"
-
-    #: Drop the other ticks that were missed, and wait for the next one on the old
-    #: grid. For work that belongs to round times.
     SKIP = "skip"
 
 

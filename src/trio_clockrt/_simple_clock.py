@@ -28,7 +28,8 @@ class SimpleClock:
         """The operating system's clock. It works anywhere, also outside Trio.
 
         Its instants are those of :func:`time.monotonic`. They are on another scale
-        than the instants of a `Clock`, so do not compare the two.
+        than the instants of a `Clock`, so do not compare the two. Called on `Clock`,
+        this gives a `SimpleClock` too: it has no timers.
 
         Example::
 

@@ -95,9 +95,10 @@ class State:
             if self._thread is None:
                 raise ClockGone
             raise RuntimeError(
-                "this clock belongs to the thread that activated it, and its timers "
-                "cannot be used from any other. Activate one clock per thread; one "
-                "clock for many threads is to come from InactiveClock.new_shared()"
+                "this clock's timers can only be used from the thread that activated "
+                "it. From a worker thread, use trio.from_thread.run_sync(); in another "
+                "run, activate another clock. A clock for many threads will come from "
+                "InactiveClock.new_shared(), which is not there yet"
             )
 
     def add(self, waiter: Waiter) -> None:

@@ -26,8 +26,10 @@ class Timer:
     need not keep it: a pending timer stays pending when nobody holds it any more.
 
     Attributes:
-        when (float): The instant for which it is or, if it is no longer pending, was
-            set; on the scale of `SimpleClock.instant`.
+        when (float): The instant that it is set for, on the scale of
+            `SimpleClock.instant`; if it is no longer pending, the one that it was last
+            set for. In a callback of `~TimerGroup.call_every` this is the next one
+            already.
     """
 
     __slots__ = ("__weakref__", "_args", "_context", "_fn", "_group", "when")
@@ -49,7 +51,7 @@ class Timer:
 
     @property
     def pending(self) -> bool:
-        """Whether it is still to fire: not if it has fired or been cancelled.
+        """Whether it is still to fire; it is not once it has fired or been cancelled.
 
         Example::
 
@@ -90,7 +92,7 @@ class Timer:
 
     @enable_ki_protection
     def reset(self, seconds: float | timedelta) -> None:
-        """Make it pending again, to fire so long from now.
+        """Make it pending again, to fire this long from now.
 
         It does not matter whether it was pending, has fired or has been cancelled.
         A periodic timer goes on from there in steps of its period.
@@ -100,6 +102,8 @@ class Timer:
                 ``inf`` for never.
 
         Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time.
             ClockGone: if the clock is gone.
             RuntimeError: if the timer's group is closed, or if called from another
                 thread than the clock's.

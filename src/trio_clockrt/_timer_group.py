@@ -45,7 +45,7 @@ class TimerGroup(ABC):
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
     ) -> Timer:
-        """Call ``fn(*args)`` once, so long from now.
+        """Call ``fn(*args)`` once, this long from now.
 
         Args:
             seconds: How long from now, in seconds or as a `~datetime.timedelta`;
@@ -96,13 +96,13 @@ class TimerGroup(ABC):
 
             >>> async def main():
             ...     async with trio_clockrt.open_clock() as clock:
-            ...         midnight = clock.instant() + 3600
+            ...         deadline = clock.instant() + 3600
             ...         async with clock.open_timers() as timers:
-            ...             timers.call_at(midnight, print, "boo!")
-            ...             timers.call_at(midnight - 60, print, "almost")
+            ...             timers.call_at(deadline, print, "time is up")
+            ...             timers.call_at(deadline - 60, print, "one minute left")
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
-            almost
-            boo!
+            one minute left
+            time is up
         """
         if self._closed:
             self._refuse()
@@ -120,7 +120,8 @@ class TimerGroup(ABC):
         """Call ``fn(*args)`` once per period, for the first time one period from now.
 
         Being woken a little late does not make the calls drift. When one comes a
-        whole period late, that is a missed tick, and *missed* says how it goes on.
+        whole period late, that is a missed tick, and *missed* says how it goes on. To
+        repeat something async, use `Clock.periodic` in a task of its own.
 
         Args:
             period: How long from one call to the next, in seconds or as a
@@ -130,7 +131,8 @@ class TimerGroup(ABC):
             missed: What to do after a missed tick.
 
         Returns:
-            Timer: the new timer; it stays pending until it is cancelled.
+            Timer: the new timer. It stays pending until it is cancelled, and so keeps
+            a block open that waits for its timers.
 
         Raises:
             ValueError: if *period* is zero, negative, infinite or NaN.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -15,6 +14,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
 from ._errors import ClockGone
@@ -41,10 +41,12 @@ class TimerNursery(TimerGroup):
 
     Timers may be registered, reset and cancelled for as long as the block has not
     ended: by its body, by callbacks, by child tasks, and by any other task that the
-    nursery is handed to. When a callback or a child raises an exception, everything
-    in the nursery is cancelled, and the exception leaves the block in an exception
-    group. The same happens, with `ClockGone`, if the clock goes while the nursery is
-    open.
+    nursery is handed to. An object that keeps timers, such as a cache, is given a timer
+    nursery as one hands a nursery around.
+
+    When the body, a callback or a child task raises an exception, everything in the
+    nursery is cancelled, and the exception leaves the block in an exception group. The
+    same happens, with `ClockGone`, if the clock goes while the nursery is open.
 
     Attributes:
         cancel_scope (trio.CancelScope): The scope around all of the nursery: its
@@ -72,7 +74,7 @@ class TimerNursery(TimerGroup):
         *args: Unpack[ArgsT],
         name: object = None,
     ) -> Timer:
-        """Start ``async_fn(*args)`` as a child task, so long from now.
+        """Start ``async_fn(*args)`` as a child task, this long from now.
 
         Until then there is no task, only a timer, which costs far less. The task runs
         in the context (see :mod:`contextvars`) in which the timer was registered.
@@ -218,12 +220,10 @@ class _Start(Timer):
         self._group._start_child(self)
 
 
-class TimerNurseryManager(AbstractAsyncContextManager[TimerNursery]):
-    """The block of a `TimerNursery`.
+class TimerNurseryBlock(AsyncBlock[TimerNursery]):
+    """The block of a `TimerNursery`."""
 
-    A class, and not a generator with a decorator, so that Ctrl-C cannot get in
-    between and no frames of ours end up in the tracebacks.
-    """
+    _usage = "`async with clock.open_timers() as timers:`"
 
     def __init__(self, state: State, on_exit: Literal["wait", "cancel"]) -> None:
         if on_exit not in ("wait", "cancel"):
