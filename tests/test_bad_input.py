@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from math import inf, nan
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -34,7 +35,8 @@ NOT_A_PERIOD = [
     (datetime.timedelta(), ValueError, "must be longer than zero"),
     (inf, ValueError, "must be finite, but it is inf"),
     (10**400, ValueError, "must be finite"),
-    (1e-300, ValueError, "told from zero at instant 1000.0, but it is 1e-300"),
+    (1e-300, ValueError, "zero at instant 1000.0, but it is 1e-300"),
+    (1e-13, ValueError, "at least a nanosecond"),
 ]
 NOT_AN_INSTANT = [
     (nan, ValueError, "must not be NaN"),
@@ -169,6 +171,32 @@ class AsyncMethods:
         raise AssertionError
 
 
+async def test_callables_of_every_kind(autojump_clock: MockClock) -> None:
+    class Construct:
+        def __init__(self) -> None:
+            called.append("class")
+
+        async def __call__(self) -> None:
+            raise AssertionError
+
+    class AnswersEverything:
+        def __getattr__(self, name: str) -> object:
+            return self
+
+        def __call__(self) -> None:
+            called.append("object")
+
+    called: list[str] = []
+    mock = Mock(spec=generator)
+    async with open_clock() as clock, clock.open_timers() as timers:
+        timers.call_later(1, Construct)
+        timers.call_later(2, AnswersEverything())
+        timers.call_later(3, mock)
+        timers.call_later(5, functools.partial(called.append, "partial"))
+    assert called == ["class", "object", "partial"]
+    assert mock.called
+
+
 class AwaitableObject:
     def __await__(self) -> Generator[None, None, None]:
         raise AssertionError
@@ -190,6 +218,8 @@ ASYNC_FNS: dict[str, Use] = {
     [
         (lambda: async_fn, r"async or a generator"),
         (lambda: functools.partial(async_fn), r"start_later\(\)"),
+        (lambda: functools.partial(generator), r"async or a generator"),
+        (lambda: functools.partial(async_generator), r"async or a generator"),
         (lambda: AsyncMethods().method, r"start_later\(\)"),
         (lambda: AsyncMethods(), r"start_later\(\)"),
         (lambda: generator, r"async or a generator"),
@@ -213,7 +243,8 @@ async def test_bad_callbacks(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: async_generator, r"async generator function: it has a `yield`"),
+        (lambda: async_generator, r"is a generator function: it has a `yield`"),
+        (lambda: generator, r"is a generator function: it has a `yield`"),
         (lambda: async_fn(), r"pass the function and its arguments apart"),
         (lambda: None, r"must be an async function, not None"),
         (lambda: 5, r"must be an async function, not 5"),

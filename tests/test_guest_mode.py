@@ -17,14 +17,23 @@ class Host:
     def __init__(self) -> None:
         self.todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
-    def run(self, main: Callable[[], Awaitable[None]]) -> None:
-        results: list[outcome.Outcome[None]] = []
+        self.results: list[outcome.Outcome[None]] = []
+
+    def start(self, main: Callable[[], Awaitable[None]]) -> None:
         trio.lowlevel.start_guest_run(
-            main, run_sync_soon_threadsafe=self.todo.put, done_callback=results.append
+            main,
+            run_sync_soon_threadsafe=self.todo.put,
+            done_callback=self.results.append,
         )
-        while not results:
-            self.todo.get()()
-        results[0].unwrap()
+
+    def step(self) -> None:
+        self.todo.get()()
+
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        self.start(main)
+        while not self.results:
+            self.step()
+        self.results[0].unwrap()
 
 
 def test_waiting_and_timers() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ import trio.testing
 from trio.lowlevel import current_root_task
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
+from trio_clockrt._periodic import Grid
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -226,6 +228,26 @@ async def test_a_waiter_that_was_cancelled_first_gets_cancelled() -> None:
     assert scope.cancelled_caught
 
 
+async def test_a_timer_nursery_that_was_cancelled_first_is_cancelled() -> None:
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def use(clock: Clock) -> None:
+        async with clock.open_timers() as timers:
+            timers.start_later(0, shielded)
+            await clock.delay(0.001)
+            timers.cancel_scope.cancel()
+            await trio.sleep(3600)
+        assert timers.cancel_scope.cancelled_caught
+
+    async with trio.open_nursery() as nursery:
+        async with open_clock() as clock:
+            nursery.start_soon(use, clock)
+            await clock.delay(0.001)
+
+
 async def test_a_gone_clock_refuses_timers_and_still_tells_the_time() -> None:
     async with InactiveClock().activate() as (clock, driver):
         watch = clock.stopwatch()
@@ -365,6 +387,17 @@ async def test_a_defect_and_a_group_with_cancellations_in_it(
     assert isinstance(error, ValueError)
 
 
+async def test_a_defect_while_a_timer_fires(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advance(self: object, now: float, *, missed: bool) -> None:
+        raise Defect
+
+    monkeypatch.setattr(Grid, "advance", advance)
+    with pytest.raises(Defect):
+        async with open_clock() as clock, clock.open_timers() as timers:
+            timer = timers.call_every(0.001, print)
+    assert not timer.pending
+
+
 # --- hard moments ---
 
 
@@ -388,6 +421,42 @@ def test_ctrl_c_while_leaving_is_not_lost_and_does_not_leave_the_driver() -> Non
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     assert tasks == []
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("method", ["__aenter__", "__aexit__"])
+def test_ctrl_c_between_the_block_of_open_clock_and_its_activation(method: str) -> None:
+    class InterruptsFirst:
+        def __init__(self, activation: Any) -> None:
+            self.activation = activation
+
+        async def __aenter__(self) -> object:
+            if method == "__aenter__":
+                signal.raise_signal(signal.SIGINT)
+            return await self.activation.__aenter__()
+
+        async def __aexit__(self, *exc_info: object) -> bool | None:
+            if method == "__aexit__":
+                signal.raise_signal(signal.SIGINT)
+            result: bool | None = await self.activation.__aexit__(*exc_info)
+            return result
+
+    clocks: list[Clock] = []
+
+    async def main() -> None:
+        block: Any = open_clock()
+        block._activation = InterruptsFirst(block._activation)
+        async with block as clock:
+            clocks.append(clock)
+        assert driver_tasks() == []
+        clocks.append(clock)
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    # It was put off until after the block.
+    assert len(clocks) == 2
+    assert not clocks[0].alive
 
 
 def test_a_block_in_a_system_task_when_the_run_ends() -> None:

@@ -230,6 +230,22 @@ async def test_ticks_are_as_exact_after_hours(autojump_clock: MockClock) -> None
             assert await timer.__anext__() == n * 0.1
 
 
+@pytest.mark.parametrize("missed", MissedTick)
+@pytest.mark.parametrize(
+    ("period", "far"), [(1e-3, 1e12), (1e-3, 1e17), (1 / 3, 1.2e20), (1e-9, 1e300)]
+)
+async def test_a_jump_to_where_instants_are_coarser_than_the_period(
+    missed: MissedTick, period: float, far: float, mock_clock: MockClock
+) -> None:
+    async with open_clock() as clock:
+        timer = clock.periodic(period, missed=missed)
+        mock_clock.jump(far)
+        assert await timer.__anext__() == period
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await timer.__anext__()
+
+
 async def test_repr() -> None:
     async with open_clock() as clock:
         assert "every 2.0 s, SKIP" in repr(clock.periodic(2, missed=MissedTick.SKIP))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import datetime
 import functools
+import gc
+import heapq
 import re
 import signal
 import sys
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from math import inf
 from operator import methodcaller
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 import trio
@@ -21,10 +25,12 @@ from trio.testing import MockClock
 
 from trio_clockrt import (
     Clock,
+    ClockDriver,
     InactiveClock,
     MissedTick,
     Timer,
     TimerNursery,
+    _timer_queue,
     open_clock,
 )
 
@@ -691,6 +697,179 @@ def test_ctrl_c_interrupts_a_callback() -> None:
         trio.run(main)
     assert reached == ["before"]
     assert isinstance(caught.value.exceptions[0], KeyboardInterrupt)
+
+
+async def test_a_cancelled_nursery_fires_nothing_more(
+    autojump_clock: MockClock,
+) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            every = timers.call_every(1, raise_value_error)
+            once = timers.call_later(2, raise_value_error)
+            start = timers.start_later(3, raise_value_error_soon)
+            timers.cancel_scope.cancel()
+            late = timers.call_later(0, raise_value_error)
+            with trio.CancelScope(shield=True):
+                await clock.delay(5)
+            for timer in (every, once, start, late):
+                assert not timer.pending
+        assert driver.statistics().pending == 0
+
+
+async def test_a_periodic_callback_fails_once(autojump_clock: MockClock) -> None:
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await clock.delay(5)
+
+    async with open_clock() as clock:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with clock.open_timers() as timers:
+                timers.start_later(0, shielded)
+                timers.call_every(1, raise_value_error)
+        assert len(caught.value.exceptions) == 1
+        assert clock.instant() == 5
+
+
+# --- finalizers ---
+
+
+HOOKS = ["_Equals", "_SortedKeys", "heappush", "heappop", "heapify"]
+
+
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-3], ids=["equal", "near", "far"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_finalizers_that_use_timers_at_any_moment(
+    spread: float, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The garbage collector may run them in the middle of whatever the queue does; so
+    # let it run in the middle of this.
+    original: Any = getattr(_timer_queue, hook)
+    if isinstance(original, type):
+
+        class Collecting(original):  # type: ignore[misc]
+            def __init__(self, *args: object) -> None:
+                gc.collect(0)
+                super().__init__(*args)
+
+        monkeypatch.setattr(_timer_queue, hook, Collecting)
+    else:
+
+        def collecting(*args: object) -> object:
+            gc.collect(0)
+            return original(*args)
+
+        monkeypatch.setattr(_timer_queue, hook, collecting)
+
+    class Connection:
+        def __init__(self, instant: float) -> None:
+            self.idle = timers.call_at(instant, calls.append, "idle")
+            self.cycle = self
+
+        def __del__(self) -> None:
+            done["cancelled"] += self.idle.cancel()
+            done["finalized"] += 1
+            if done["finalized"] % 3 == 1:
+                self.idle.reset(5)
+            elif done["finalized"] % 3 == 2:
+                timers.call_at(3, calls.append, "new")
+            else:
+                with suppress(RuntimeError):  # refused in the middle of something
+                    driver.advance_timers()
+                with suppress(RuntimeError):
+                    assert driver.next_deadline is not None
+
+    calls: list[object] = []
+    done: collections.Counter[str] = collections.Counter()
+    timers: TimerNursery
+    driver: ClockDriver
+
+    async def main() -> None:
+        nonlocal timers, driver
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                for n in range(60):
+                    for k in range(3):
+                        Connection(1 + n * spread + k * spread / 10)
+                    timers.call_at(1 + n * spread, calls.append, n)
+                    if not n % 20:
+                        await trio.lowlevel.checkpoint()
+                await clock.delay_until(2)
+                assert [call for call in calls if isinstance(call, int)] == [*range(60)]
+                gc.collect()
+                assert done["finalized"] == 180
+            # Each was either cancelled in time or has fired, and 60 were set again.
+            assert calls.count("idle") == 180 - done["cancelled"] + 60
+            assert calls.count("new") == 60
+            assert driver.statistics().pending == 0
+
+    gc.collect()
+    gc.disable()
+    try:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("ends_first", [False, True])
+async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
+    ends_first: bool, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CancelsWhenFreed:
+        def __init__(self, scope: trio.CancelScope) -> None:
+            self.scope = scope
+
+        def __del__(self) -> None:
+            self.scope.cancel()
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out whoever is due
+        return heapq.heappop(heap)
+
+    async def wait(clock: Clock, seconds: float) -> None:
+        with trio.CancelScope() as scope:
+            hostages.append(CancelsWhenFreed(scope))
+            await clock.delay(seconds)
+        cancelled.append(scope.cancelled_caught)
+
+    hostages: list[CancelsWhenFreed] = []
+    cancelled: list[bool] = []
+    async with trio.open_nursery() as nursery:
+        async with open_clock() as clock:
+            nursery.start_soon(wait, clock, 1)
+            nursery.start_soon(wait, clock, 1.0001)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            if not ends_first:
+                mock_clock.jump(2)
+                await trio.testing.wait_all_tasks_blocked()
+    assert cancelled == [True, True]
+
+
+async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CancelsWhenFreed:
+        def __init__(self, timer: Timer) -> None:
+            self.timer = timer
+
+        def __del__(self) -> None:
+            cancelled.append(self.timer.cancel())
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out the timer
+        return heapq.heappop(heap)
+
+    calls: list[str] = []
+    cancelled: list[bool] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            hostages = [CancelsWhenFreed(timers.call_at(1, calls.append, "freed"))]
+            timers.call_at(1.0001, calls.append, "other")
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            mock_clock.jump(2)
+        assert cancelled == [True]
+        assert calls == ["other"]
+        assert driver.statistics().pending == 0
 
 
 # --- what shows only when it is due ---

@@ -73,7 +73,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         entry = self.pending.pop(data.draw(st.integers(0, len(self.pending) - 1)))
-        self.queue.discard(entry)
+        assert self.queue.discard(entry)
+        assert not self.queue.discard(entry)
         self.idle.append(entry)
         if entry in self.expected:
             self.expected.remove(entry)
@@ -167,11 +168,16 @@ def test_a_deadline_is_never_rounded() -> None:
     assert queue.next_deadline() == inf
 
 
-def test_what_is_not_registered_cannot_be_discarded() -> None:
+def test_discarding_what_is_not_registered_does_nothing() -> None:
     queue: TimerQueue[Entry] = TimerQueue()
-    queue.add(Entry(1.0))
-    with pytest.raises(KeyError):
-        queue.discard(Entry(2.0))
+    assert not queue.discard(Entry(1.0))
+    entries = [Entry(1.0), Entry(1.0001), Entry(1.0001), Entry(2.0)]
+    for entry in entries:
+        queue.add(entry)
+    for when in (0.0, 1.0, 1.0001, 1.0002, 2.0, 3.0):
+        assert not queue.discard(Entry(when))
+    assert list(queue.due(inf)) == entries
+    assert not queue.discard(entries[0])
 
 
 @pytest.mark.parametrize(

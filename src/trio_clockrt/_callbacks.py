@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import disable_ki_protection
@@ -11,23 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextvars import Context
 
-# Calling one of these runs none of its code.
-_NOT_SYNC = (
-    inspect.CO_COROUTINE
-    | inspect.CO_ITERABLE_COROUTINE
-    | inspect.CO_GENERATOR
-    | inspect.CO_ASYNC_GENERATOR
-)
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
 def check_callback(fn: Callable[..., object]) -> None:
     """Refuse what cannot be a synchronous callback, as far as can be told now."""
-    try:
-        flags = fn.__code__.co_flags  # functions and methods, which is most of them
-    except AttributeError:
+    if type(fn) is FunctionType:  # as most are
+        flags = fn.__code__.co_flags
+    else:
         _check_callable(fn, "fn", "a synchronous function")
-        flags = _NOT_SYNC if _returns_awaitable(fn) else 0
-    if flags & _NOT_SYNC:
+        flags = _code_flags(fn)
+    if flags & (_GENERATOR | _COROUTINE):
         raise TypeError(
             f"`fn` must be a synchronous function, but {fn!r} is async or a generator, "
             "and calling it would not run it; a TimerNursery starts async functions "
@@ -39,10 +36,11 @@ def check_callback(fn: Callable[..., object]) -> None:
 def check_async_fn(async_fn: Callable[..., object]) -> None:
     """Refuse what cannot be an async function, as far as can be told now."""
     _check_callable(async_fn, "async_fn", "an async function")
-    if inspect.isasyncgenfunction(async_fn):
+    flags = _code_flags(async_fn)
+    if flags & _GENERATOR and not flags & _COROUTINE:
         raise TypeError(
-            f"`async_fn` must be an async function, but {async_fn!r} is an async "
-            "generator function: it has a `yield` in it"
+            f"`async_fn` must be an async function, but {async_fn!r} is a generator "
+            "function: it has a `yield` in it"
         )
 
 
@@ -93,10 +91,16 @@ def _check_callable(fn: object, name: str, wanted: str) -> None:
         )
 
 
-def _returns_awaitable(fn: Callable[..., object]) -> bool:
-    # A functools.partial, or an object with an async __call__.
-    call = getattr(fn, "__call__", fn)  # noqa: B004 (whether it is async, not whether)
-    return any(map(inspect.iscoroutinefunction, (fn, call)))
+def _code_flags(fn: object) -> int:
+    """What calling *fn* does, if that is code of Python's: see :mod:`inspect`.
+
+    The functions in `inspect` also ask objects that only pretend to be functions.
+    """
+    while type(fn) in (partial, MethodType):
+        fn = getattr(fn, "func", None) or getattr(fn, "__func__", None)
+    if type(fn) is not FunctionType:
+        fn = vars(type(fn)).get("__call__")
+    return fn.__code__.co_flags if type(fn) is FunctionType else 0
 
 
 def _close(awaitable: object) -> None:

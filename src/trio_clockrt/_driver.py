@@ -179,10 +179,12 @@ class DriverTask:
             self._defect = exc
             self._block.cancel()
         finally:
-            self._driver._state.end()
-            self._stopped = True
-            if self._stopper is not None:
-                reschedule(self._stopper)
+            try:
+                self._driver._state.end()
+            finally:
+                self._stopped = True
+                if self._stopper is not None:
+                    reschedule(self._stopper)
 
     async def _drive(self) -> None:
         driver, alarm = self._driver, self._alarm

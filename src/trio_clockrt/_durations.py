@@ -6,6 +6,10 @@ from datetime import timedelta
 from math import inf, isnan
 from numbers import Real
 
+# A period becomes too short to be told from zero as the clock's instants grow. This is
+# to refuse at once what never made sense.
+_SHORTEST_PERIOD = 1e-9
+
 
 def to_seconds(value: object, name: str) -> float:
     """A length of time: non-negative, possibly infinite."""
@@ -27,10 +31,10 @@ def to_period(value: object, name: str, now: float) -> float:
         raise ValueError(f"`{name}` must be longer than zero, but it is {value!r}")
     if seconds == inf:
         raise ValueError(f"`{name}` must be finite, but it is {value!r}")
-    if now + seconds == now:
+    if seconds < _SHORTEST_PERIOD or now + seconds == now:
         raise ValueError(
-            f"`{name}` must be long enough to be told from zero at instant {now!r}, "
-            f"but it is {value!r}"
+            f"`{name}` must be at least a nanosecond, and long enough to be told from "
+            f"zero at instant {now!r}, but it is {value!r}"
         )
     return seconds
 

@@ -27,6 +27,7 @@ class ClockGone(Exception):
     def __init__(
         self,
         message: str = "this clock is gone: the `async with` block that activated it "
-        "has ended, so no timer on it can fire any more. Use it inside that block",
+        "has ended, or its driver or its run has, so no timer on it can fire any more. "
+        "Use it inside that block",
     ) -> None:
         super().__init__(message)

@@ -169,10 +169,12 @@ class _OpenClock(AsyncBlock[Clock]):
     def __init__(self) -> None:
         self._activation = InactiveClock().activate()
 
+    @enable_ki_protection
     async def __aenter__(self) -> Clock:
         clock, _ = await self._activation.__aenter__()
         return clock
 
+    @enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,

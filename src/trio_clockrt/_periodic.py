@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from math import floor
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import trio
@@ -84,7 +84,7 @@ class Grid:
     def restart(self, origin: float, *, first: int = 1) -> None:
         """Start anew, with the next tick *first* periods after *origin*."""
         self._origin = origin
-        self._n = first
+        self._n: float = first
 
     def whole_period_late(self, now: float) -> bool:
         return now >= self._origin + (self._n + 1) * self._period
@@ -96,9 +96,12 @@ class Grid:
         elif self._missed is MissedTick.DELAY:
             self.restart(now)
         else:
-            self._n = floor((now - self._origin) / self._period)
+            self._n = (now - self._origin) // self._period
+            # One more, or two because of rounding. It takes more steps, and larger and
+            # larger ones, only where floats are coarser than the period.
+            steps = chain((1, 1), map((2.0).__pow__, count(1)))
             while self.next_tick <= now:
-                self._n += 1
+                self._n += next(steps)
 
     def __repr__(self) -> str:
         return f"every {self._period} s, {self._missed.name}"

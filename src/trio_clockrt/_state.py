@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
@@ -10,7 +12,7 @@ from ._errors import ClockGone
 from ._timer_queue import TimerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator
 
     from ._time_source import TimeSource
 
@@ -73,6 +75,10 @@ class State:
         self._queue: TimerQueue[Waiter] = TimerQueue()
         self._pass: Generator[Waiter, None, None] | None = None
         self._firing = False
+        # While the queue is being changed, the garbage collector may run a finalizer
+        # that changes it too. That has to wait.
+        self._changing = False
+        self._postponed: deque[Callable[[], None]] = deque()
         # The thread that timers may be used from; None once the clock is gone.
         self._thread: int | None = get_ident()
         # Whoever is told of the end; a dictionary for its order.
@@ -105,48 +111,80 @@ class State:
         """Register."""
         if self._thread != get_ident():
             self.check()
-        self._queue.add(waiter)
-        self.registered += 1
-        if waiter.when < self._alarm.deadline:
-            self._alarm.move(waiter.when)
+        if self._changing:
+            self._postponed.append(partial(self.add, waiter))
+            return
+        self._changing = True
+        try:
+            self._queue.add(waiter)
+            self.registered += 1
+            if waiter.when < self._alarm.deadline:
+                self._alarm.move(waiter.when)
+        finally:
+            self._changing = False
+        if self._postponed:
+            self._catch_up()
 
     def discard(self, waiter: Waiter) -> None:
-        """Cancel what is registered. The driver will not wake up for it."""
-        self._queue.discard(waiter)
-        self.cancelled += 1
-        if waiter.when <= self._alarm.deadline:
-            self._rearm()
+        """Cancel, if it is registered. The driver will not wake up for it."""
+        self._replace((waiter,))
+
+    def discard_all(self, waiters: Collection[Waiter]) -> None:
+        """Cancel those that are registered."""
+        self._replace(waiters)
 
     def move(self, waiter: Waiter, when: float) -> None:
-        """Register for another instant what is registered, and move the alarm once."""
-        before = waiter.when
-        self._queue.discard(waiter)
-        self.cancelled += 1
-        waiter.when = when
-        self._queue.add(waiter)
-        self.registered += 1
-        if before <= self._alarm.deadline:
-            self._rearm()
-        elif when < self._alarm.deadline:
-            self._alarm.move(when)
+        """Register for another instant, and no longer for what it is registered for."""
+        self._replace((waiter,), waiter, when)
 
-    def discard_all(self, waiters: Iterable[Waiter]) -> None:
-        for waiter in waiters:
-            self._queue.discard(waiter)
-            self.cancelled += 1
-        self._rearm()
+    def _replace(
+        self, old: Collection[Waiter], new: Waiter | None = None, when: float = inf
+    ) -> None:
+        if self._thread != get_ident():
+            if self._thread is None and new is None:
+                return
+            self.check()
+        if self._changing:
+            self._postponed.append(partial(self._replace, old, new, when))
+            return
+        self._changing = True
+        try:
+            queue, alarm_at = self._queue, self._alarm.deadline
+            earliest = inf
+            for waiter in old:
+                self.cancelled += queue.discard(waiter)
+                if waiter.when < earliest:
+                    earliest = waiter.when
+            if new is not None:
+                new.when = when
+                queue.add(new)
+                self.registered += 1
+                if when < earliest:
+                    earliest = when
+            if earliest <= alarm_at:
+                self._rearm()
+        finally:
+            self._changing = False
+        if self._postponed:
+            self._catch_up()
 
     def next_deadline(self) -> float:
-        return self._queue.next_deadline()
+        if self._changing:
+            raise RuntimeError("next_deadline is not known while timers are changing")
+        self._changing = True
+        try:
+            return self._queue.next_deadline()
+        finally:
+            self._changing = False
 
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""
-        if self._firing:
+        self.check()
+        if self._firing or self._changing:
             raise RuntimeError(
                 "advance_timers() was called from inside a timer's callback; timers "
                 "that are due now fire when the callback has returned"
             )
-        self.check()
         begin = self.now()
         if now is None:
             now = begin
@@ -157,19 +195,27 @@ class State:
             )
         if self._pass is None:
             self._pass = self._queue.due(now)
-        self._firing = True
+        self._firing = self._changing = True
         try:
             for count, waiter in enumerate(self._pass, 1):
+                self._changing = False
                 self.fired += 1
-                if not waiter._fire() and count % _QUICK_TIMERS_PER_READING:
-                    continue
-                if count >= _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN:
+                slow = waiter._fire()
+                if self._postponed:
+                    self._catch_up()
+                if (slow or not count % _QUICK_TIMERS_PER_READING) and (
+                    count >= _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN
+                ):
                     break
+                self._changing = True
             else:
                 self._pass = None
+            self._changing = True
+            self._rearm()
         finally:
-            self._firing = False
-        self._rearm()
+            self._firing = self._changing = False
+        if self._postponed:
+            self._catch_up()
 
     def end(self) -> None:
         """The clock is gone: tell everybody who waits. Idempotent."""
@@ -183,6 +229,10 @@ class State:
         for dependent in list(self.dependents):
             dependent._clock_gone()
         self.dependents.clear()
+
+    def _catch_up(self) -> None:
+        while self._postponed:
+            self._postponed.popleft()()
 
     def _rearm(self) -> None:
         alarm = self._alarm

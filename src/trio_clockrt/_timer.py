@@ -122,20 +122,25 @@ class Timer:
             at 50.0
             nobody there
         """
+        self._reset(seconds)
+
+    def _reset(self, seconds: float | timedelta) -> float:
         group, state = self._group, self._group._state
         if group._closed:
             group._refuse()
         state.check()
-        delay = to_seconds(seconds, "seconds")
-        when = state.now() + delay
-        if self in group._pending:
-            state.move(self, when)
-        else:
-            self.when = when
-            group._register(self)
+        when = state.now() + to_seconds(seconds, "seconds")
+        state.move(self, when)
+        group._pending[self] = None
+        return when
 
     def _fire(self) -> bool:
-        self._group._remove(self)
+        group = self._group
+        if self not in group._pending:
+            return False  # cancelled by a finalizer, at the last moment
+        group._remove(self)
+        if group._is_over():
+            return False
         self._run()
         return True
 
@@ -149,7 +154,7 @@ class Timer:
         run_callback(self._context, self._fn, self._args)
 
     def _clock_gone(self) -> None:
-        del self._group._pending[self]
+        self._group._pending.pop(self, None)
 
     def __repr__(self) -> str:
         name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
@@ -172,15 +177,18 @@ class PeriodicCallback(Timer):
         super().__init__(group, grid.next_tick, fn, args)
         self._grid = grid
 
-    @enable_ki_protection
-    def reset(self, seconds: float | timedelta) -> None:
-        super().reset(seconds)
-        self._grid.restart(self.when, first=0)
+    def _reset(self, seconds: float | timedelta) -> float:
+        when = super()._reset(seconds)
+        self._grid.restart(when, first=0)
+        return when
 
     def _fire(self) -> bool:
-        now = self._group._state.now()
-        self._grid.advance(now, missed=self._grid.whole_period_late(now))
-        self.when = self._grid.next_tick
-        self._group._register(self)
-        self._run()
-        return True
+        group = self._group
+        if self in group._pending and not group._is_over():
+            now = group._state.now()
+            self._grid.advance(now, missed=self._grid.whole_period_late(now))
+            self.when = self._grid.next_tick
+            group._state.add(self)
+            self._run()
+            return True
+        return super()._fire()

@@ -171,8 +171,8 @@ class TimerGroup(ABC):
             >>> trio.run(main)
         """
         if self._pending:
-            self._state.check()
-            self._state.discard_all(self._pending)
+            timers = list(self._pending)
+            self._state.discard_all(timers)
             self._pending.clear()
             self._drained()
 
@@ -191,7 +191,6 @@ class TimerGroup(ABC):
     def _cancel(self, timer: Timer) -> bool:
         if timer not in self._pending:
             return False
-        self._state.check()
         self._state.discard(timer)
         self._remove(timer)
         return True
@@ -200,6 +199,10 @@ class TimerGroup(ABC):
         del self._pending[timer]
         if not self._pending:
             self._drained()
+
+    @abstractmethod
+    def _is_over(self) -> bool:
+        """Whether no timer may fire any more, even if it is pending."""
 
     @abstractmethod
     def _drained(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import trio
 from trio.lowlevel import (
     Abort,
+    checkpoint_if_cancelled,
     current_task,
     enable_ki_protection,
     reschedule,
@@ -50,7 +51,9 @@ class TimerNursery(TimerGroup):
 
     Attributes:
         cancel_scope (trio.CancelScope): The scope around all of the nursery: its
-            body, its child tasks and its timers.
+            body, its child tasks and its timers. Once it is cancelled no timer fires.
+            (If only a scope around the nursery is, that takes effect with the body's
+            next checkpoint.)
     """
 
     cancel_scope: trio.CancelScope
@@ -173,11 +176,14 @@ class TimerNursery(TimerGroup):
                 if self._closing:
                     self._close()
 
+    def _is_over(self) -> bool:
+        return self._closing or self.cancel_scope.cancel_called
+
     def _failed(self, exc: BaseException) -> None:
         self._nursery.start_soon(_raise, exc, name="callback of a timer")
 
     def _clock_gone(self) -> None:
-        self._nursery.start_soon(_raise, ClockGone(), name="timers of a gone clock")
+        self._nursery.start_soon(_raise_clock_gone, name="timers of a gone clock")
 
     def _close_when_childless(self) -> None:
         self._closing = True
@@ -252,9 +258,9 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
         error = exc
         try:
             if error is None:
-                if self._on_exit == "cancel":
-                    timers.cancel_timers()
                 try:
+                    if self._on_exit == "cancel":
+                        timers.cancel_timers()
                     await timers._wait_until_idle(for_timers=self._on_exit == "wait")
                 except BaseException as waiting_error:
                     error = waiting_error
@@ -275,4 +281,13 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
 
 async def _raise(exc: BaseException) -> NoReturn:
-    raise exc
+    try:
+        raise exc
+    finally:
+        del exc  # it refers to this frame
+
+
+async def _raise_clock_gone() -> NoReturn:
+    # Whoever has been cancelled before the clock went has been cancelled.
+    await checkpoint_if_cancelled()
+    raise ClockGone

@@ -126,28 +126,33 @@ class TimerQueue(Generic[EntryT]):
         else:
             cell[when] = _Equals(((place, None), (entry, None)))
 
-    def discard(self, entry: EntryT) -> None:
-        """Take out an entry that is registered."""
+    def discard(self, entry: EntryT) -> bool:
+        """Take out an entry, if it is registered; tells whether it was."""
         if self._late and entry in self._late:
             del self._late[entry]
-            return
+            return True
         when = entry.when
         try:
             tick: float = int(when * _CELLS_PER_SECOND)
         except OverflowError:
             tick = _end_of_time(when)
-        cell = self._cells[tick]
+        cell = self._cells.get(tick)
         if cell is entry:
             self._cells.remove(tick)
-            return
-        place = cell[when]
+            return True
+        if type(cell) is not _SortedKeys:
+            return False
+        place = cell.get(when)
         if place is not entry:
+            if type(place) is not _Equals or entry not in place:
+                return False
             del place[entry]
             if place:
-                return
+                return True
         cell.remove(when)
         if not cell:
             self._cells.remove(tick)
+        return True
 
     def next_deadline(self) -> float:
         """The earliest deadline, exactly; infinity if there is none."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import outcome
 from trio.lowlevel import (
     Abort,
+    Task,
     current_task,
     reschedule,
 )
@@ -28,7 +29,8 @@ class TaskWaiter:
 
     def __init__(self, state: State, when: float) -> None:
         self._state = state
-        self._task = current_task()
+        # None once it has been cancelled.
+        self._task: Task | None = current_task()
         self.when = when
 
     def move(self, when: float) -> None:
@@ -37,11 +39,14 @@ class TaskWaiter:
 
     def abort(self, _: object) -> Abort:
         self._state.discard(self)
+        self._task = None
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        reschedule(self._task)
+        if self._task is not None:
+            reschedule(self._task)
         return False
 
     def _clock_gone(self) -> None:
-        reschedule(self._task, outcome.Error(ClockGone()))
+        if self._task is not None:
+            reschedule(self._task, outcome.Error(ClockGone()))
