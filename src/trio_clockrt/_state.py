@@ -229,6 +229,7 @@ class State:
         for dependent in list(self.dependents):
             dependent._clock_gone()
         self.dependents.clear()
+        self._postponed.clear()
 
     def _catch_up(self) -> None:
         while self._postponed:
