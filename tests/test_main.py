@@ -63,10 +63,11 @@ def test_table_and_progress(capsys: pytest.CaptureFixture[str]) -> None:
         "timers lost",
         "timers early",
         "timers doubled",
-        "lateness, p99",
+        "timers late by, p99",
         "driver, wakeups",
     ):
         assert row in out
+    assert "No idle timer and no heartbeat was lost" in out
     assert "messages" in err
 
 

@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if report.faults:
         print(f"timers went wrong: {report.faults}", file=sys.stderr)
         return 1
+    if not as_json:
+        print("No idle timer and no heartbeat was lost, early or doubled.")
     return 0
 
 
@@ -188,7 +190,7 @@ def _print_table(report: Report) -> None:
     row("timers doubled", records.doubled, 0)
     table.add_section()
     for name, milliseconds in records.lateness().items():
-        row(f"lateness, {name}", f"{milliseconds:.3f} ms")
+        row(f"timers late by, {name}", f"{milliseconds:.3f} ms")
     table.add_section()
     for name, count in attrs.asdict(report.driver).items():
         row(f"driver, {name}", count)
