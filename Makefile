@@ -7,7 +7,7 @@ TRIO ?= trio
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test check coverage types docs bench clean
+.PHONY: help demo test check coverage docs bench clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile

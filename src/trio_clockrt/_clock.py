@@ -31,8 +31,8 @@ class Clock(SimpleClock):
 
     Its timers can only be used from the thread that activated it: from a worker thread,
     use :func:`trio.from_thread.run_sync`. Reading the time is allowed from everywhere
-    and at any time. When the block that activated it has ended, the
-    clock is gone, and everything that needs its timers raises `ClockGone`.
+    and at any time. When the block that activated it has ended, the clock is gone, and
+    everything that needs its timers raises `ClockGone`.
     """
 
     if not TYPE_CHECKING:

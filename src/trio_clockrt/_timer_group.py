@@ -173,7 +173,8 @@ class TimerGroup(ABC):
         if self._pending:
             timers = list(self._pending)
             self._state.discard_all(timers)
-            self._pending.clear()
+            for timer in timers:
+                self._pending.pop(timer, None)
             self._drained()
 
     def _refuse(self) -> NoReturn:

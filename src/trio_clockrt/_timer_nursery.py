@@ -156,9 +156,9 @@ class TimerNursery(TimerGroup):
         return Abort.SUCCEEDED
 
     def _drained(self) -> None:
-        if self._parent is not None:
-            reschedule(self._parent)
-            self._parent = None
+        parent, self._parent = self._parent, None
+        if parent is not None:
+            reschedule(parent)
 
     def _start_child(self, timer: _Start) -> None:
         name = timer._fn if timer._name is None else timer._name
