@@ -6,6 +6,7 @@ import datetime
 import functools
 import math
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,7 @@ def _names_for_examples(doctest_namespace: dict[str, object]) -> None:
         datetime=datetime,
         functools=functools,
         math=math,
+        time=time,
         trio=trio,
         trio_clockrt=trio_clockrt,
     )

@@ -186,7 +186,7 @@ def run_instead(
 
 
 def report_of(records: Records) -> Report:
-    return Report(Plan(), records, DriverStatistics(0, 0, 0, 0, 0))
+    return Report(Plan(), records, DriverStatistics(0, 0, 0, 0, 0, 0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("args", [[], ["--json"]])
@@ -212,7 +212,7 @@ def test_fault(
         assert json.loads(out)["lateness_ms"] == {}
     else:
         assert f"timers {kind}" in out
-        assert "lateness" not in out
+        assert "late by" not in out
 
 
 def test_faults_together() -> None:

@@ -192,8 +192,10 @@ def _print_table(report: Report) -> None:
     for name, milliseconds in records.lateness().items():
         row(f"timers late by, {name}", f"{milliseconds:.3f} ms")
     table.add_section()
-    for name, count in attrs.asdict(report.driver).items():
-        row(f"driver, {name}", count)
+    for name, value in attrs.asdict(report.driver).items():
+        # What is not a count is a time.
+        shown = f"{1000 * value:.3f} ms" if isinstance(value, float) else value
+        row(f"driver, {name.replace('_', ' ')}", shown)
     Console().print(table)
 
 

@@ -1,24 +1,43 @@
-"""What wakes the driver: a deadline of Trio's that can be moved while it sleeps."""
+"""What wakes the driver, or does not have to."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    current_trio_token,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 
 class TrioAlarm:
-    """Lets one task sleep until a deadline on the run's clock."""
+    """Lets one task sleep until a deadline on the run's clock, which can be moved."""
 
     def __init__(self) -> None:
         self.deadline = -inf
         self._scope = trio.CancelScope()
+        self._token = current_trio_token()
 
     def move(self, deadline: float) -> None:
         """Change the deadline; somebody must be asleep."""
         self.deadline = deadline
         self._scope.deadline = deadline
+
+    @enable_ki_protection
+    def wake_soon(self, _: object = None) -> None:
+        """Wake whoever is asleep by then; from any thread, and from finalizers."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._wake, idempotent=True)
+
+    def _wake(self) -> None:
+        if self.deadline != -inf:
+            self._scope.cancel()
 
     async def sleep(self, deadline: float) -> None:
         """Sleep until the deadline, or what it has been moved to."""
@@ -37,3 +56,13 @@ class TrioAlarm:
         with scope:
             self.deadline = deadline
             await wait_task_rescheduled(abort)
+
+
+class NoAlarm:
+    """For a driver that never sleeps, as its caller does that."""
+
+    deadline = -inf
+
+    def move(self, deadline: float) -> None: ...
+
+    def wake_soon(self, _: object = None) -> None: ...

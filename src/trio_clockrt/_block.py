@@ -1,14 +1,38 @@
-"""An ``async with`` block that says so to whoever tries something else with it."""
+"""Blocks that say so to whoever uses them as something else."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
+ExitT_co = TypeVar("ExitT_co", bound="bool | None", covariant=True)
 
 
-class AsyncBlock(AbstractAsyncContextManager[T_co]):
+class _Block:
+    #: What to write instead of whatever was tried.
+    _usage: str
+    _entered = False
+
+    def _enter_once(self) -> None:
+        if self._entered:
+            raise RuntimeError(
+                "this block has been entered already; make another one each time: "
+                f"{self._usage}"
+            )
+        self._entered = True
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: it is a "
+                f"block still to be opened: {self._usage}"
+            )
+
+
+class AsyncBlock(_Block, AbstractAsyncContextManager[T_co]):
     """Base class of our async context managers.
 
     They are classes, and not generators with a decorator, so that Ctrl-C cannot get in
@@ -16,10 +40,6 @@ class AsyncBlock(AbstractAsyncContextManager[T_co]):
     in tracebacks.
     """
 
-    #: What to write instead of whatever was tried.
-    _usage: str
-
-    # Hidden from type checkers, which are to find these mistakes.
     if not TYPE_CHECKING:
 
         def __enter__(self) -> NoReturn:
@@ -30,8 +50,13 @@ class AsyncBlock(AbstractAsyncContextManager[T_co]):
         def __await__(self) -> NoReturn:
             raise TypeError(f"this needs `async with`, not `await`: {self._usage}")
 
-        def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}: it is a "
-                f"block still to be opened with `async with`: {self._usage}"
-            )
+
+class SyncBlock(_Block, AbstractContextManager[T_co, ExitT_co]):
+    """Base class of our other context managers, for the same reasons."""
+
+    if not TYPE_CHECKING:
+
+        def __aenter__(self) -> NoReturn:
+            raise TypeError(f"this needs `with`, not `async with`: {self._usage}")
+
+        def __aexit__(self, *exc_info: object) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
@@ -10,16 +10,19 @@ from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_reschedule
 from ._durations import to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
 from ._simple_clock import SimpleClock
+from ._timeouts import Timeout
+from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
 from ._waiters import TaskWaiter
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import timedelta
+    from types import TracebackType
 
     from typing_extensions import Self
 
-    from ._state import State
+    from ._state import Ownership, State
 
 
 class Clock(SimpleClock):
@@ -33,21 +36,29 @@ class Clock(SimpleClock):
     use :func:`trio.from_thread.run_sync`. Reading the time is allowed from everywhere
     and at any time. When the block that activated it has ended, the clock is gone, and
     everything that needs its timers raises `ClockGone`.
+
+    Every `Clock` object is an owner of what has been activated, until it is closed or
+    nobody holds it any more. When there is no owner left, no pending timer, no waiting
+    task and no open timer nursery, then the clock ends before its block does. Most
+    programs never notice; use `clone` and `close` to hand a clock to somebody who may
+    outlive you, or who should not.
     """
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *state: State) -> Self:
-            if not state:
+        def __new__(cls, *args: object) -> Self:
+            if not args:
                 raise TypeError(
                     "a Clock has no public constructor: use "
                     "`async with open_clock() as clock:`"
                 )
             return super().__new__(cls)
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, ownership: Ownership) -> None:
         super().__init__(state.source)
         self._state = state
+        # None once it is closed.
+        self._ownership: Ownership | None = ownership
 
     @property
     def alive(self) -> bool:
@@ -64,6 +75,83 @@ class Clock(SimpleClock):
             False
         """
         return self._state.alive
+
+    def clone(self) -> Clock:
+        """Another `Clock` of the same activation: one more owner of it.
+
+        What one of them registers, the other's driver fires: they differ only in when
+        they are closed. This may be called from any thread.
+
+        Raises:
+            trio.ClosedResourceError: if this object is closed.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         with clock.clone() as clone:
+            ...             await clone.delay(0.1)
+            ...         await clock.delay(0.1)
+            >>> trio.run(main)
+        """
+        ownership = self._ownership
+        if ownership is None:
+            self._refuse()
+        return Clock(self._state, ownership)
+
+    def close(self) -> None:
+        """Stop to be an owner; this object can only read the time from now on.
+
+        The clock itself lives on as long as anybody else uses it. What has been
+        started with this object goes on too: its timers stay pending, and the tasks
+        that wait go on waiting. Closing it again does nothing. This may be called from
+        any thread, and ``with clock:`` calls it at the end of the block.
+
+        Example::
+
+            >>> async def main():
+            ...     async with trio_clockrt.open_clock() as clock:
+            ...         clock.close()
+            ...         try:
+            ...             await clock.delay(1)
+            ...         except trio.ClosedResourceError:
+            ...             print("closed")
+            >>> trio.run(main)
+            closed
+        """
+        self._ownership = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _timers_drive_timeouts(self) -> bool:
+        """Whether, as the instants are not those of the Trio run, its timeouts are no
+        use either.
+        """
+        state = self._open_state()
+        state.check()
+        return not state.driven
+
+    def _open_state(self) -> State:
+        """The state, for something that needs timers."""
+        if self._ownership is None:
+            self._refuse()
+        return self._state
+
+    def _refuse(self) -> NoReturn:
+        self._state.check()
+        raise trio.ClosedResourceError(
+            "this Clock object has been closed, so it can only read the time; give "
+            "whoever still needs timers a clone() of their own, before it is closed"
+        )
 
     @enable_ki_protection
     async def delay(self, seconds: float | timedelta) -> None:
@@ -84,6 +172,7 @@ class Clock(SimpleClock):
         Raises:
             ValueError: if *seconds* is negative or NaN.
             TypeError: if *seconds* is not a length of time.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
             RuntimeError: if called from another thread than the clock's.
 
@@ -95,7 +184,8 @@ class Clock(SimpleClock):
             ...         await clock.delay(datetime.timedelta(hours=1))
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        state = self._state
+        state = self._open_state()
+        del self  # to wait does not make anybody an owner
         if type(seconds) is not float or not seconds > 0:
             seconds = to_seconds(seconds, "seconds")
             if seconds == 0:
@@ -117,6 +207,7 @@ class Clock(SimpleClock):
         Raises:
             ValueError: if *instant* is NaN.
             TypeError: if *instant* is not a number.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
             RuntimeError: if called from another thread than the clock's.
 
@@ -130,7 +221,8 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             60.0
         """
-        state = self._state
+        state = self._open_state()
+        del self  # to wait does not make anybody an owner
         state.check()
         instant = to_instant(instant, "instant")
         if instant <= state.now():
@@ -157,6 +249,7 @@ class Clock(SimpleClock):
         Raises:
             ValueError: if *period* is zero, negative, infinite or NaN.
             TypeError: if *period* is not a length of time.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
             RuntimeError: if called from another thread than the clock's.
 
@@ -174,11 +267,11 @@ class Clock(SimpleClock):
             0.5
             0.75
         """
-        return PeriodicTimer(self._state, period, missed)
+        return PeriodicTimer(self._open_state(), period, missed)
 
     def move_on_after(
         self, seconds: float | timedelta, *, shield: bool = False
-    ) -> trio.CancelScope:
+    ) -> AbstractContextManager[trio.CancelScope, bool]:
         """Cancel the block if it takes longer than this, and go on after it.
 
         Args:
@@ -187,11 +280,12 @@ class Clock(SimpleClock):
             shield: The initial value of `trio.CancelScope.shield`.
 
         Returns:
-            trio.CancelScope: what to use in a ``with`` statement.
+            A context manager whose value is a `trio.CancelScope`.
 
         Raises:
             ValueError: if *seconds* is negative or NaN.
             TypeError: if *seconds* is not a length of time.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
             RuntimeError: if called from another thread than the clock's.
 
@@ -205,10 +299,14 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             True
         """
-        self._state.check()
-        return trio.move_on_after(to_seconds(seconds, "seconds"), shield=shield)
+        seconds = to_seconds(seconds, "seconds")
+        if self._timers_drive_timeouts():
+            return Timeout(self._state, after=seconds, shield=shield, fail=False)
+        return trio.move_on_after(seconds, shield=shield)
 
-    def move_on_at(self, instant: float, *, shield: bool = False) -> trio.CancelScope:
+    def move_on_at(
+        self, instant: float, *, shield: bool = False
+    ) -> AbstractContextManager[trio.CancelScope, bool]:
         """Cancel the block if it is not done by an instant, and go on after it.
 
         Like `move_on_after`, but until a point on the scale of
@@ -217,6 +315,7 @@ class Clock(SimpleClock):
         Raises:
             ValueError: if *instant* is NaN.
             TypeError: if *instant* is not a number.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
             RuntimeError: if called from another thread than the clock's.
 
@@ -230,8 +329,10 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             True
         """
-        self._state.check()
-        return trio.move_on_at(to_instant(instant, "instant"), shield=shield)
+        instant = to_instant(instant, "instant")
+        if self._timers_drive_timeouts():
+            return Timeout(self._state, at=instant, shield=shield, fail=False)
+        return trio.move_on_at(instant, shield=shield)
 
     def fail_after(
         self, seconds: float | timedelta, *, shield: bool = False
@@ -254,8 +355,10 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             too slow
         """
-        self._state.check()
-        return trio.fail_after(to_seconds(seconds, "seconds"), shield=shield)
+        seconds = to_seconds(seconds, "seconds")
+        if self._timers_drive_timeouts():
+            return Timeout(self._state, after=seconds, shield=shield, fail=True)
+        return trio.fail_after(seconds, shield=shield)
 
     def fail_at(
         self, instant: float, *, shield: bool = False
@@ -278,8 +381,10 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             too slow
         """
-        self._state.check()
-        return trio.fail_at(to_instant(instant, "instant"), shield=shield)
+        instant = to_instant(instant, "instant")
+        if self._timers_drive_timeouts():
+            return Timeout(self._state, at=instant, shield=shield, fail=True)
+        return trio.fail_at(instant, shield=shield)
 
     def open_timers(
         self, *, on_exit: Literal["wait", "cancel"] = "wait"
@@ -301,6 +406,7 @@ class Clock(SimpleClock):
 
         Raises:
             ValueError: if *on_exit* is something else.
+            trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
             RuntimeError: if called from another thread than the clock's.
 
@@ -313,9 +419,35 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             a minute later
         """
-        return TimerNurseryBlock(self._state, on_exit)
+        return TimerNurseryBlock(self._open_state(), on_exit)
+
+    def timer_group(self) -> AbstractContextManager[TimerGroup, None]:
+        """Open a group of timers, with ``with``, on a clock that no Trio task drives.
+
+        It is for clocks that you advance yourself: see
+        `InactiveClock.activate_manual`. The end of the block cancels the timers that
+        are pending. An exception of a callback comes out of
+        `ClockDriver.advance_timers`.
+
+        Returns:
+            A context manager whose value is a `TimerGroup`.
+
+        Raises:
+            trio.ClosedResourceError: if this object is closed.
+            ClockGone: if the clock is gone.
+            RuntimeError: if a Trio task drives this clock, which has `open_timers` for
+                that; or if called from another thread than the clock's.
+
+        Example::
+
+            >>> clock, driver = InactiveClock().activate_manual()
+            >>> with clock.timer_group() as timers:
+            ...     timer = timers.call_later(0, print, "due")
+            ...     driver.advance_timers()
+            due
+        """
+        return TimerGroupBlock(self._open_state())
 
     def __repr__(self) -> str:
-        state = self._state
-        alive = "alive" if state.alive else "gone"
-        return f"<Clock at {self.instant():.6f}, {state.pending} timers, {alive}>"
+        closed = ", closed" if self._ownership is None else ""
+        return f"<Clock {self._state}{closed}>"

@@ -7,9 +7,10 @@ class ClockGone(Exception):
     """The clock has no driver any more, so a timer on it could never fire.
 
     A clock is gone as soon as the ``async with`` block that activated it has ended,
-    or the Trio run around that block. Whoever waits on it at that moment, from
-    anywhere else, is woken with this exception, and whoever starts to use a timer
-    of it later gets this exception at once. Reading the time goes on working.
+    or the Trio run around that block; or earlier, when nobody uses it any more, see
+    `ClockDriver.wait_gone`. Whoever waits on it at that moment, from anywhere else, is
+    woken with this exception, and whoever starts to use a timer of it later gets this
+    exception at once. Reading the time goes on working.
 
     Example::
 
@@ -26,8 +27,8 @@ class ClockGone(Exception):
 
     def __init__(
         self,
-        message: str = "this clock is gone: the `async with` block that activated it "
-        "has ended, or its driver or its run has, so no timer on it can fire any more. "
-        "Use it inside that block",
+        message: str = "this clock is gone, so no timer on it can fire any more: the "
+        "block that activated it has ended, or its run or its driver has, or every "
+        "Clock object had been closed or dropped. Use it inside of that block",
     ) -> None:
         super().__init__(message)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_clock, current_task, enable_ki_protection
+from trio.lowlevel import (
+    current_clock,
+    current_root_task,
+    current_task,
+    enable_ki_protection,
+)
 
-from ._alarm import TrioAlarm
+from ._alarm import NoAlarm, TrioAlarm
 from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._state import State
-from ._time_source import RunSource
+from ._time_source import RunSource, SystemSource
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -78,6 +84,44 @@ class InactiveClock:
         self._check()
         return _Activation(self)
 
+    def activate_manual(self) -> tuple[Clock, ClockDriver]:
+        """Make the clock run without Trio: you call `ClockDriver.advance_timers`.
+
+        For other event loops, for threads, and for programs that only want timers. The
+        clock measures with the operating system's time. Set its timers in
+        `Clock.timer_group`, and from the thread that called this.
+
+        The clock is gone as soon as nobody uses it any more, see
+        `ClockDriver.wait_gone`, or nobody holds the driver. Trio tasks may wait for it
+        if `ClockDriver.advance_timers` is called in their run.
+
+        Returns:
+            tuple[Clock, ClockDriver]: the clock and its driver.
+
+        Raises:
+            RuntimeError: if this recipe has been activated before.
+
+        Example::
+
+            >>> clock, driver = InactiveClock().activate_manual()
+            >>> with clock, clock.timer_group() as timers:
+            ...     for n in range(3):
+            ...         timer = timers.call_later(n / 100, print, n)
+            ...     while (deadline := driver.advance_timers()) is not None:
+            ...         time.sleep(max(0, deadline - clock.instant()))
+            0
+            1
+            2
+        """
+        self._check()
+        state = State(
+            SystemSource(), NoAlarm(), get_ident, driven=False, name="activate_manual()"
+        )
+        driver = ClockDriver(state)
+        state.need(driver)
+        self._consumed = True
+        return Clock(state, state.own()), driver
+
     def _check(self) -> None:
         if self._consumed:
             raise RuntimeError(
@@ -120,14 +164,15 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
     async def __aenter__(self) -> tuple[Clock, ClockDriver]:
         self._recipe._check()
         try:
-            current_task()
+            name = current_task().name
         except RuntimeError:
             raise RuntimeError(
                 "a clock can only be activated inside a Trio run: use `async with` in "
                 "an async function that trio.run() runs"
             ) from None
         alarm = TrioAlarm()
-        state = State(RunSource(current_clock()), alarm)
+        source = RunSource(current_clock())
+        state = State(source, alarm, _current_run, driven=True, name=name)
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.
@@ -136,7 +181,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
         self._task.start(self._scope)
         self._recipe._consumed = True
         self._scope.__enter__()
-        return Clock(state), driver
+        return Clock(state, state.own()), driver
 
     @enable_ki_protection
     async def __aexit__(
@@ -182,3 +227,11 @@ class _OpenClock(AsyncBlock[Clock]):
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self._activation.__aexit__(exc_type, exc, traceback)
+
+
+def _current_run() -> object:
+    """The Trio run, or the thread if there is none."""
+    try:
+        return current_root_task()
+    except RuntimeError:
+        return get_ident()

@@ -83,4 +83,4 @@ class SimpleClock:
         return Stopwatch(self._source, self._source.instant())
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {self.instant():.6f}>"
+        return f"<{type(self).__name__} {self._source.name}>"

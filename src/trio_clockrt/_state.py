@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from math import inf
-from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
 from ._errors import ClockGone
 from ._timer_queue import TimerQueue
@@ -25,6 +25,9 @@ _SECONDS_PER_TURN = 0.001
 # Reading a clock costs a good part of waking a task. After code that is not ours the
 # clock is always read, as that may have taken any time.
 _QUICK_TIMERS_PER_READING = 16
+
+# How many of the timers that fired last the percentiles of lateness are about.
+_LATENESS_SAMPLES = 1024
 
 
 class Waiter(Protocol):
@@ -54,24 +57,62 @@ class Alarm(Protocol):
 
     def move(self, deadline: float) -> None: ...
 
+    def wake_soon(self, _: object = None) -> None:
+        """Wake the driver, if it is asleep: from any thread, and at any moment."""
+        ...
+
+
+class Ownership:
+    """What every open `Clock` of an activation holds, and nobody else.
+
+    It is one and the same object for all of them, so Python's own counting of
+    references tells when the last one is gone, in whatever thread that happens.
+    """
+
+    __slots__ = ("__weakref__",)
+
 
 class State:
     """The timers of an activation, and whether it is alive.
 
     Whoever waits for a timer holds this and never a `Clock`, so that waiting does not
     make anybody an owner.
+
+    Args:
+        source: What time it is.
+        alarm: What wakes the driver.
+        here: Tells places apart; timers may be used only where it tells the same as
+            when this is made. Places are Trio runs if a task *drives* the clock, and
+            threads if a caller does.
+        name: Who activated the clock, for people to read.
     """
 
     source: TimeSource
     now: Callable[[], float]
+    driven: bool
+    name: str
     registered: int
     fired: int
     cancelled: int
 
-    def __init__(self, source: TimeSource, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        source: TimeSource,
+        alarm: Alarm,
+        here: Callable[[], object],
+        *,
+        driven: bool,
+        name: str,
+    ) -> None:
         self.source = source
         self.now = source.instant
+        self.driven = driven
+        self.name = name
         self._alarm = alarm
+        self._here = here
+        # None once the clock is gone.
+        self._home: object | None = here()
+        self._ownership: Callable[[], Ownership | None] = _nobody
         self._queue: TimerQueue[Waiter] = TimerQueue()
         self._pass: Generator[Waiter, None, None] | None = None
         self._firing = False
@@ -79,37 +120,81 @@ class State:
         # that changes it too. That has to wait.
         self._changing = False
         self._postponed: deque[Callable[[], None]] = deque()
-        # The thread that timers may be used from; None once the clock is gone.
-        self._thread: int | None = get_ident()
-        # Whoever is told of the end; a dictionary for its order.
-        self.dependents: dict[Dependent, None] = {}
+        # Whoever is told of the end; those who keep the clock alive, and the others.
+        # Dictionaries for their order.
+        self._dependents: dict[Dependent, None] = {}
+        self._watchers: dict[Dependent, None] = {}
+        # What callbacks have raised that nobody else takes.
+        self.failures: list[BaseException] = []
         self.registered = 0
         self.fired = 0
         self.cancelled = 0
+        self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
+        self.lateness_max = 0.0
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None
+        return self._home is not None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it has an owner, a timer, a waiter or an open nursery."""
+        return (
+            self._ownership() is not None or self.pending > 0 or bool(self._dependents)
+        )
 
     @property
     def pending(self) -> int:
         return self.registered - self.fired - self.cancelled
 
+    def own(self) -> Ownership:
+        """Begin to be owned, by those who will hold the result."""
+        ownership = Ownership()
+        self._ownership = ref(ownership, self._alarm.wake_soon)
+        return ownership
+
     def check(self) -> None:
         """Refuse, unless a timer may be used here and now."""
-        if self._thread != get_ident():
-            if self._thread is None:
+        if self._home != self._here():
+            if self._home is None:
                 raise ClockGone
             raise RuntimeError(
-                "this clock's timers can only be used from the thread that activated "
-                "it. From a worker thread, use trio.from_thread.run_sync(); in another "
-                "run, activate another clock. A clock for many threads will come from "
-                "InactiveClock.new_shared(), which is not there yet"
+                "this clock's timers can only be used from the thread, and in the Trio "
+                "run, that activated it. From a worker thread, use "
+                "trio.from_thread.run_sync(); in another run, activate another clock. "
+                "A clock for many threads will come from InactiveClock.new_shared(), "
+                "which is not there yet"
             )
+
+    def join(self, dependent: Dependent) -> None:
+        """Keep the clock alive, and be told of its end, until `leave`."""
+        self._dependents[dependent] = None
+
+    def leave(self, dependent: Dependent) -> None:
+        """Idempotent."""
+        self._dependents.pop(dependent, None)
+        self._wake_if_unused()
+
+    def watch(self, watcher: Dependent) -> None:
+        """Be told of the end, without keeping the clock alive."""
+        self._watchers[watcher] = None
+
+    def unwatch(self, watcher: Dependent) -> None:
+        self._watchers.pop(watcher, None)
+
+    def need(self, driver: object) -> None:
+        """End when *driver* is dropped: nobody else could make a timer fire."""
+        self._driver = ref(driver, self._lose_driver)
+
+    def _lose_driver(self, _: object) -> None:
+        if self._home == self._here():
+            self.end()
+        else:
+            self._home = None
 
     def add(self, waiter: Waiter) -> None:
         """Register."""
-        if self._thread != get_ident():
+        if self._home != self._here():
             self.check()
         if self._changing:
             self._postponed.append(partial(self.add, waiter))
@@ -140,8 +225,8 @@ class State:
     def _replace(
         self, old: Collection[Waiter], new: Waiter | None = None, when: float = inf
     ) -> None:
-        if self._thread != get_ident():
-            if self._thread is None and new is None:
+        if self._home != self._here():
+            if self._home is None and new is None:
                 return
             self.check()
         if self._changing:
@@ -185,7 +270,7 @@ class State:
                 "advance_timers() was called from inside a timer's callback; timers "
                 "that are due now fire when the callback has returned"
             )
-        begin = self.now()
+        begin = reading = self.now()
         if now is None:
             now = begin
         elif now > begin:
@@ -200,13 +285,19 @@ class State:
             for count, waiter in enumerate(self._pass, 1):
                 self._changing = False
                 self.fired += 1
+                late = reading - waiter.when
+                self.lateness.append(late)
+                if late > self.lateness_max:
+                    self.lateness_max = late
                 slow = waiter._fire()
                 if self._postponed:
                     self._catch_up()
-                if (slow or not count % _QUICK_TIMERS_PER_READING) and (
-                    count >= _TIMERS_PER_TURN or self.now() - begin > _SECONDS_PER_TURN
-                ):
-                    break
+                if slow or not count % _QUICK_TIMERS_PER_READING:
+                    reading = self.now()
+                    if self.driven and (
+                        count >= _TIMERS_PER_TURN or reading - begin > _SECONDS_PER_TURN
+                    ):
+                        break
                 self._changing = True
             else:
                 self._pass = None
@@ -219,17 +310,32 @@ class State:
 
     def end(self) -> None:
         """The clock is gone: tell everybody who waits. Idempotent."""
-        self._thread = None
+        if self._changing:
+            self._postponed.append(self.end)
+            return
+        # A run that has crashed, or that its host has dropped, is not to be woken.
+        anybody_there = self._home == self._here()
+        self._home = None
+        self._ownership = _nobody
         if self._pass is not None:
             self._pass.close()
             self._pass = None
         for waiter in self._queue.due(inf):
             self.cancelled += 1
-            waiter._clock_gone()
-        for dependent in list(self.dependents):
-            dependent._clock_gone()
-        self.dependents.clear()
+            if anybody_there:
+                waiter._clock_gone()
+        dependents = [*self._dependents, *self._watchers]
+        self._dependents.clear()
+        self._watchers.clear()
+        if anybody_there:
+            for dependent in dependents:
+                dependent._clock_gone()
+            self._wake_if_unused()
         self._postponed.clear()
+
+    def __str__(self) -> str:
+        timers = "1 timer" if self.pending == 1 else f"{self.pending} timers"
+        return f"{self.source.name}, {timers}, {'alive' if self.alive else 'gone'}"
 
     def _catch_up(self) -> None:
         while self._postponed:
@@ -241,3 +347,13 @@ class State:
             deadline = self._queue.next_deadline()
             if deadline != alarm.deadline:
                 alarm.move(deadline)
+            if deadline == inf:
+                self._wake_if_unused()
+
+    def _wake_if_unused(self) -> None:
+        if self._alarm.deadline != -inf and not self.in_use:
+            self._alarm.wake_soon()
+
+
+def _nobody() -> None:
+    return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class TimeSource(Protocol):
     """A monotonic scale of instants and a wall clock."""
 
+    name: str
     instant: Callable[[], float]
 
     def system_time(self) -> datetime: ...
@@ -23,6 +24,7 @@ class TimeSource(Protocol):
 class SystemSource:
     """The operating system's time."""
 
+    name = "system"
     instant = staticmethod(time.monotonic)
 
     def system_time(self) -> datetime:
@@ -34,3 +36,6 @@ class RunSource(SystemSource):
 
     def __init__(self, run_clock: trio.abc.Clock) -> None:
         self.instant = run_clock.current_time
+        name = type(run_clock).__name__
+        # What Trio calls its own.
+        self.name = "system" if name == "SystemClock" else name

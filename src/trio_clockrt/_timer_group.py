@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NoReturn
 
 from trio.lowlevel import enable_ki_protection
 
+from ._block import SyncBlock
 from ._callbacks import check_callback
 from ._durations import to_instant, to_seconds
 from ._periodic import MissedTick, make_grid
@@ -15,6 +15,7 @@ from ._timer import PeriodicCallback, Timer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
+    from types import TracebackType
 
     from typing_extensions import TypeVarTuple, Unpack
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     ArgsT = TypeVarTuple("ArgsT")
 
 
-class TimerGroup(ABC):
-    """What can be scheduled, on any clock; see `TimerNursery` for the one in Trio.
+class TimerGroup:
+    """Timers that call functions. Where there is Trio, see `TimerNursery`.
+
+    `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
+    a callback does not keep other timers from firing, and comes out of
+    `ClockDriver.advance_timers`.
 
     A timer of a group calls a synchronous function. It costs no task: waiting, it is
     one entry in the clock's queue. Timers fire in the order of their deadlines, those
@@ -201,14 +206,57 @@ class TimerGroup(ABC):
         if not self._pending:
             self._drained()
 
-    @abstractmethod
     def _is_over(self) -> bool:
         """Whether no timer may fire any more, even if it is pending."""
+        return self._closed
 
-    @abstractmethod
     def _drained(self) -> None:
         """No timer is pending any more."""
 
-    @abstractmethod
     def _failed(self, exc: BaseException) -> None:
         """A callback has raised."""
+        self._state.failures.append(exc)
+
+    def _clock_gone(self) -> None:
+        """The clock is gone, and every timer has been told already."""
+
+    def _close(self) -> None:
+        """No timer will ever be pending again. Idempotent."""
+        self._closed = True
+        self.cancel_timers()
+        self._state.leave(self)
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"<TimerGroup, {len(self._pending)} timers pending{closed}>"
+
+
+class TimerGroupBlock(SyncBlock[TimerGroup, None]):
+    """The block of a `TimerGroup` that is no nursery."""
+
+    _usage = "`with clock.timer_group() as timers:`"
+
+    def __init__(self, state: State) -> None:
+        state.check()
+        if state.driven:
+            raise RuntimeError(
+                "a Trio task drives this clock, and nobody would see the exceptions of "
+                "its callbacks: use `async with clock.open_timers() as timers:`. "
+                "timer_group() is for the clocks of activate_manual()"
+            )
+        self._state = state
+
+    def __enter__(self) -> TimerGroup:
+        self._enter_once()
+        self._state.check()
+        self._timers = TimerGroup(self._state)
+        self._state.join(self._timers)
+        return self._timers
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timers._close()

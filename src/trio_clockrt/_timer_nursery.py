@@ -180,20 +180,17 @@ class TimerNursery(TimerGroup):
         return self._closing or self.cancel_scope.cancel_called
 
     def _failed(self, exc: BaseException) -> None:
-        self._nursery.start_soon(_raise, exc, name="callback of a timer")
+        name = f"failed callback of a timer of {self._state.name}"
+        self._nursery.start_soon(_raise, exc, name=name)
 
     def _clock_gone(self) -> None:
-        self._nursery.start_soon(_raise_clock_gone, name="timers of a gone clock")
+        name = f"timers of the gone clock of {self._state.name}"
+        self._nursery.start_soon(_raise_clock_gone, name=name)
 
     def _close_when_childless(self) -> None:
         self._closing = True
         if not self._children:
             self._close()
-
-    def _close(self) -> None:
-        self._closed = True
-        self.cancel_timers()
-        self._state.dependents.pop(self, None)
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
@@ -240,11 +237,12 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
     @enable_ki_protection
     async def __aenter__(self) -> TimerNursery:
+        self._enter_once()
         self._state.check()
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         self._timers = TimerNursery(self._state, nursery)
-        self._state.dependents[self._timers] = None
+        self._state.join(self._timers)
         return self._timers
 
     @enable_ki_protection

@@ -1,4 +1,4 @@
-"""A task that a timer wakes."""
+"""A task that a timer wakes, or the end of a clock."""
 
 from __future__ import annotations
 
@@ -50,3 +50,20 @@ class TaskWaiter:
     def _clock_gone(self) -> None:
         if self._task is not None:
             reschedule(self._task, outcome.Error(ClockGone()))
+
+
+class EndWaiter:
+    """The current task, about to wait for the end; used like `TaskWaiter`."""
+
+    __slots__ = ("_state", "_task")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._task = current_task()
+
+    def abort(self, _: object) -> Abort:
+        self._state.unwatch(self)
+        return Abort.SUCCEEDED
+
+    def _clock_gone(self) -> None:
+        reschedule(self._task)

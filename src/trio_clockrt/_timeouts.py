@@ -1,0 +1,77 @@
+"""Timeouts that a clock's own timers drive, where Trio's cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._block import SyncBlock
+from ._errors import ClockGone
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._state import State
+
+
+class Timeout(SyncBlock[trio.CancelScope, bool]):
+    """A block that is cancelled at an instant, or so long after it has been entered.
+
+    The deadline of the scope itself stays infinite, as it would be on the scale of the
+    Trio run, which is another one.
+    """
+
+    _usage = "`with clock.move_on_after(seconds) as scope:`"
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        after: float | None = None,
+        at: float = 0.0,
+        shield: bool,
+        fail: bool,
+    ) -> None:
+        self._state = state
+        self._after = after
+        self.when = at
+        self._scope = trio.CancelScope(shield=shield)
+        self._fail = fail
+        self._gone = False
+
+    @enable_ki_protection
+    def __enter__(self) -> trio.CancelScope:
+        self._enter_once()
+        self._state.check()
+        if self._after is not None:
+            self.when = self._state.now() + self._after
+        self._scope.__enter__()
+        self._state.add(self)
+        return self._scope
+
+    @enable_ki_protection
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._state.discard(self)
+        caught = self._scope.__exit__(exc_type, exc, traceback)
+        if self._scope.cancelled_caught:
+            # From None, as nobody needs to see the Cancelled that told us.
+            if self._gone:
+                raise ClockGone from None
+            if self._fail:
+                raise trio.TooSlowError from None
+        return caught
+
+    def _fire(self) -> bool:
+        self._scope.cancel()
+        return True
+
+    def _clock_gone(self) -> None:
+        self._gone = True
+        self._scope.cancel()
