@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import re
 import runpy
+import selectors
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
+
+from trio_clockrt._time_source import SystemSource
 
 ROOT = Path(__file__).parent.parent
 OUTPUTS = sorted((ROOT / "docs" / "examples").glob("*.txt"))
@@ -19,6 +23,20 @@ OUTPUTS = sorted((ROOT / "docs" / "examples").glob("*.txt"))
 def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = MockClock(autojump_threshold=0)
     monkeypatch.setattr(trio, "run", functools.partial(trio.run, clock=clock))
+    # What needs no Trio has no such clock, so waiting has to move the time.
+    now = 0.0
+
+    class JumpingSelector(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            nonlocal now
+            events = super().select(0)
+            if not events:
+                assert timeout is not None, "nothing will ever happen"
+                now += timeout
+            return events
+
+    monkeypatch.setattr(selectors, "DefaultSelector", JumpingSelector)
+    monkeypatch.setattr(SystemSource, "instant", lambda self: now)
 
 
 @pytest.mark.usefixtures("run_in_no_time")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import (
     current_clock,
-    current_root_task,
     current_task,
+    current_trio_token,
     enable_ki_protection,
 )
 
@@ -232,6 +232,6 @@ class _OpenClock(AsyncBlock[Clock]):
 def _current_run() -> object:
     """The Trio run, or the thread if there is none."""
     try:
-        return current_root_task()
+        return current_trio_token()
     except RuntimeError:
         return get_ident()

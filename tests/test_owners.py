@@ -1,0 +1,486 @@
+"""Who keeps a clock alive, and what happens when nobody does."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from trio.lowlevel import current_root_task
+from trio.testing import MockClock
+
+from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
+
+
+def driver_tasks() -> list[str]:
+    root = current_root_task()
+    assert root is not None
+    return [
+        task.name
+        for nursery in root.child_nurseries
+        for task in nursery.child_tasks
+        if "trio_clockrt driver" in task.name
+    ]
+
+
+# --- closing ---
+
+
+async def test_closing_the_only_owner_ends_the_clock_inside_of_its_block() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        clock.close()
+        with trio.fail_after(5):
+            await driver.wait_gone()
+        assert not clock.alive
+        with pytest.raises(ClockGone):
+            driver.advance_timers()
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver_tasks() == []
+        await trio.lowlevel.checkpoint()  # the block is not cancelled
+
+
+async def test_the_last_owner_counts() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        clones = [clock.clone() for _ in range(3)]
+        clones.append(clones[0].clone())
+        clock.close()
+        for clone in clones:
+            await trio.testing.wait_all_tasks_blocked()
+            assert clone.alive
+            await clone.delay(0)
+            assert driver.advance_timers() is None
+            clone.close()
+            clone.close()
+        await driver.wait_gone()
+        assert not clock.alive
+
+
+async def test_a_closed_clock_refuses_timers_and_tells_the_time() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        with clock.clone() as closed:
+            ticks = closed.periodic(0.001)
+            block = closed.open_timers()
+            move_on = closed.move_on_after(60)
+        assert closed.alive
+        assert repr(closed) == "<Clock system, 0 timers, alive, closed>"
+        for use in (
+            closed.clone,
+            lambda: closed.periodic(1),
+            lambda: closed.move_on_after(1),
+            lambda: closed.move_on_at(1),
+            lambda: closed.fail_after(1),
+            lambda: closed.fail_at(1),
+            closed.open_timers,
+            closed.timer_group,
+        ):
+            with pytest.raises(trio.ClosedResourceError, match=r"clone\(\)"):
+                use()
+        for wait in (closed.delay(1), closed.delay(0), closed.delay_until(0)):
+            with pytest.raises(trio.ClosedResourceError, match="has been closed"):
+                await wait
+        assert driver.statistics().registered == 0
+        assert closed.instant() <= clock.instant()
+        assert closed.stopwatch().elapsed() >= 0
+        assert closed.system_time().tzinfo is not None
+        # What was made before goes on.
+        await ticks.__anext__()
+        async with block as timers:
+            timers.call_later(0, int)
+        with move_on:
+            await clock.delay(0.001)
+    for use in (closed.clone, lambda: closed.periodic(1)):
+        with pytest.raises(ClockGone):
+            use()
+
+
+async def test_a_gone_clock_can_still_be_cloned_and_closed() -> None:
+    async with open_clock() as clock:
+        pass
+    clone = clock.clone()
+    assert not clone.alive
+    assert clone.instant() >= 0
+    with clone:
+        with pytest.raises(ClockGone):
+            await clone.delay(1)
+    clock.close()
+
+
+async def test_with_closes_also_after_an_error() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        with pytest.raises(KeyError):
+            with clock as entered:
+                assert entered is clock
+                raise KeyError
+        await driver.wait_gone()
+
+
+# --- what keeps a clock alive ---
+
+
+async def test_a_waiting_task_keeps_it_alive(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.delay, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.alive
+            mock_clock.jump(10)
+        await driver.wait_gone()
+
+
+async def test_a_task_that_waits_forever_keeps_it_alive() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.delay, float("inf"))
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.next_deadline is None
+            assert clock.alive
+            nursery.cancel_scope.cancel()
+        await driver.wait_gone()
+
+
+async def test_an_open_nursery_keeps_it_alive(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            clock.close()
+            timers.call_later(1, calls.append, 1)
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert calls == [1]
+            assert clock.alive
+            timers.call_later(1, calls.append, 2)
+            mock_clock.jump(1)
+        assert calls == [1, 2]
+        await driver.wait_gone()
+
+
+async def test_a_nursery_that_ends_with_an_error_lets_go() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        with pytest.raises(ExceptionGroup):
+            async with clock.open_timers() as timers:
+                clock.close()
+                timers.call_later(60, int)
+                raise KeyError
+        await driver.wait_gone()
+
+
+async def test_nobody_owns_a_clock_by_iterating_or_waiting_for_its_end() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        ticks = clock.periodic(60)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(driver.wait_gone)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
+        with pytest.raises(ClockGone):
+            await ticks.__anext__()
+
+
+# --- garbage ---
+
+
+async def test_dropping_the_only_owner_ends_the_clock() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        del clock
+        await driver.wait_gone()
+
+
+async def test_an_owner_in_cyclic_garbage(mock_clock: MockClock) -> None:
+    gc.disable()
+    try:
+        async with InactiveClock().activate() as (clock, driver):
+            cycle: list[object] = [clock]
+            cycle.append(cycle)
+            del clock, cycle
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.advance_timers() is None
+            gc.collect()
+            await driver.wait_gone()
+    finally:
+        gc.enable()
+
+
+async def test_nothing_inside_keeps_an_owner_alive(mock_clock: MockClock) -> None:
+    async def in_a_delay(clock: Clock) -> None:
+        waiting = clock.delay(10)
+        del clock
+        await waiting
+
+    async def until(clock: Clock) -> None:
+        waiting = clock.delay_until(10)
+        del clock
+        await waiting
+
+    async def ticking(clock: Clock) -> None:
+        ticks = clock.periodic(10)
+        del clock
+        await ticks.__anext__()
+
+    async def timers(clock: Clock) -> None:
+        block = clock.open_timers()
+        del clock
+        async with block as timers:
+            timers.call_later(10, int)
+            timers.start_later(10, trio.lowlevel.checkpoint)
+
+    async def with_a_timeout(clock: Clock) -> None:
+        timeout = clock.fail_after(100)
+        stopwatch = clock.stopwatch()
+        del clock
+        with timeout:
+            await trio.sleep(10)
+        assert stopwatch.elapsed() == 10
+
+    references: list[weakref.ref[Clock]] = []
+    gc.disable()
+    try:
+        async with InactiveClock().activate() as (clock, driver):
+            async with trio.open_nursery() as nursery:
+                for use in (in_a_delay, until, ticking, timers, with_a_timeout):
+                    clone = clock.clone()
+                    references.append(weakref.ref(clone))
+                    nursery.start_soon(use, clone)
+                    del clone
+                await trio.testing.wait_all_tasks_blocked()
+                references.append(weakref.ref(clock))
+                del clock
+                assert [reference() for reference in references] == [None] * 6
+                mock_clock.jump(10)
+            await driver.wait_gone()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("make", [open_clock, lambda: InactiveClock().activate()])
+async def test_the_block_does_not_keep_its_clock(
+    make: Callable[[], trio.abc.AsyncResource],
+) -> None:
+    gc.disable()
+    try:
+        async with make():
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver_tasks() == []
+    finally:
+        gc.enable()
+
+
+async def test_dropped_in_another_thread() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        owners = [clock]
+        del clock
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(owners.clear)
+        await driver.wait_gone()
+
+
+async def test_many_threads_clone_and_close() -> None:
+    def work(clock: Clock) -> None:
+        for _ in range(100):
+            with clock.clone() as clone:
+                clone.clone().close()
+                assert clone.alive
+                assert clone.instant() > 0
+
+    async with InactiveClock().activate() as (clock, driver):
+        threads = [threading.Thread(target=work, args=[clock]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await trio.to_thread.run_sync(thread.join)
+        assert clock.alive
+        clock.close()
+        await driver.wait_gone()
+
+
+def test_dropped_in_a_thread_after_the_run() -> None:
+    async def main() -> Clock:
+        async with open_clock() as clock:
+            return clock
+
+    owners = [trio.run(main)]
+    thread = threading.Thread(target=owners.clear)
+    thread.start()
+    thread.join()
+
+
+# Trio, too, complains when its tasks are thrown away.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_dropped_when_nothing_can_be_posted_to_the_run_any_more() -> None:
+    class Crash(trio.abc.Clock):
+        """Makes the run crash when it would wait."""
+
+        def start_clock(self) -> None: ...
+
+        def current_time(self) -> float:
+            return 0.0
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            if deadline == 60:
+                raise ZeroDivisionError
+            return 0.0
+
+    owners: list[Clock] = []
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            owners.append(clock.clone())
+            await clock.delay(60)
+
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(main, clock=Crash())
+    owners.clear()
+    gc.collect()
+
+
+async def test_dropped_by_a_finalizer_in_the_middle_of_everything(
+    mock_clock: MockClock,
+) -> None:
+    # Each allocation may run the garbage collector, and that a finalizer.
+    class Finalized:
+        def __init__(self, clock: Clock) -> None:
+            self.clock = clock
+            self.cycle = self
+
+        def __del__(self) -> None:
+            self.clock.close()
+
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                for n in range(300):
+                    Finalized(clock.clone())
+                    timers.call_later(n / 1000, int)
+                Finalized(clock)
+                gc.collect()
+                with pytest.raises(trio.ClosedResourceError):
+                    clock.clone()
+                mock_clock.jump(1)
+            await driver.wait_gone()
+    finally:
+        gc.set_threshold(*before)
+
+
+# --- races ---
+
+
+async def test_a_new_waiter_before_the_driver_has_noticed() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        ticks = clock.periodic(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.close()
+        await ticks.__anext__()
+        await driver.wait_gone()
+
+
+async def test_advance_timers_fires_what_is_left_and_then_says_that_it_is_gone(
+    mock_clock: MockClock,
+) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.delay, 1)
+            nursery.start_soon(clock.delay, 2)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
+            mock_clock.jump(1)
+            assert driver.advance_timers() == 2
+            mock_clock.jump(1)
+            with pytest.raises(ClockGone):
+                driver.advance_timers()
+            with pytest.raises(ClockGone):
+                driver.advance_timers()
+            assert not clock.alive
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver_tasks() == []
+
+
+async def test_a_callback_closes_the_clock(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+    async with InactiveClock().activate() as (clock, driver):
+
+        def close() -> None:
+            clock.close()
+            with pytest.raises(trio.ClosedResourceError):
+                clock.open_timers()
+
+        async with clock.open_timers() as timers:
+            timers.call_later(1, close)
+            timers.call_later(1, calls.append, 1)
+            timers.call_later(2, calls.append, 2)
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert calls == [1]
+            mock_clock.jump(1)
+        assert calls == [1, 2]
+        await driver.wait_gone()
+
+
+# --- waiting for the end ---
+
+
+async def test_wait_gone_waits_for_the_block_as_well() -> None:
+    finished: list[bool] = []
+
+    async def wait(driver: ClockDriver) -> None:
+        await driver.wait_gone()
+        finished.append(True)
+
+    async with trio.open_nursery() as nursery:
+        async with InactiveClock().activate() as (clock, driver):
+            nursery.start_soon(wait, driver)
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.alive
+            assert not finished
+    assert finished
+
+
+async def test_wait_gone_is_a_checkpoint_and_can_be_cancelled() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        with trio.move_on_after(0) as scope:
+            await driver.wait_gone()
+        assert scope.cancelled_caught
+        assert clock.alive
+    with trio.testing.assert_checkpoints():
+        await driver.wait_gone()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await driver.wait_gone()
+    assert scope.cancelled_caught
+
+
+async def test_wait_gone_belongs_to_the_run() -> None:
+    async def wait() -> None:
+        with pytest.raises(RuntimeError, match=r"new_shared\(\)"):
+            await driver.wait_gone()
+
+    async with InactiveClock().activate() as (clock, driver):
+        await trio.to_thread.run_sync(trio.run, wait)
+        assert clock.alive
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_waiting_for_the_end() -> None:
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            trio.lowlevel.current_trio_token().run_sync_soon(
+                signal.raise_signal, signal.SIGINT
+            )
+            await driver.wait_gone()
+            del clock
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)

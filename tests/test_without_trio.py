@@ -1,0 +1,581 @@
+"""Clocks that no Trio task drives: timers without Trio, and waiting in Trio."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, TimerGroup
+from trio_clockrt._time_source import SystemSource
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
+
+
+class HandMovedTime:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> HandMovedTime:
+    time = HandMovedTime()
+    monkeypatch.setattr(SystemSource, "instant", staticmethod(time))
+    return time
+
+
+# --- driving it ---
+
+
+def test_timers_in_order(time: HandMovedTime) -> None:
+    calls: list[str] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        assert driver.advance_timers() is None
+        timers.call_later(2, calls.append, "two")
+        timers.call_at(1001, calls.append, "one")
+        timers.call_later(2, calls.append, "two again")
+        ticking = timers.call_every(1.5, calls.append, "tick")
+        assert driver.advance_timers() == driver.next_deadline == 1001
+        assert calls == []
+        time.now += 2
+        assert driver.advance_timers() == 1003
+        assert calls == ["one", "tick", "two", "two again"]
+        ticking.cancel()
+        assert driver.advance_timers() is None
+    assert driver.statistics().lateness_max == 1.0
+
+
+def test_everything_that_is_due_fires_at_once(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        for n in range(20_000):
+            timers.call_later(n / 1e4, calls.append, n)
+        time.now += 2
+        assert driver.advance_timers() is None
+    assert calls == list(range(20_000))
+
+
+def test_what_a_callback_registers_for_now_is_for_the_next_time(
+    time: HandMovedTime,
+) -> None:
+    calls: list[int] = []
+
+    def again() -> None:
+        calls.append(len(calls))
+        timers.call_later(0, again)
+
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_later(0, again)
+        for n in range(3):
+            assert driver.advance_timers() == time.now
+            assert len(calls) == n + 1
+
+
+def test_now_must_not_be_ahead(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_later(1, calls.append, 1)
+        timers.call_later(2, calls.append, 2)
+        time.now += 5
+        with pytest.raises(ValueError, match=r"at 1005.*is 1006"):
+            driver.advance_timers(1006)
+        assert driver.advance_timers(1001) == 1002
+        assert calls == [1]
+
+
+def test_advancing_inside_a_callback_is_refused() -> None:
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_later(0, driver.advance_timers)
+        with pytest.raises(RuntimeError, match="inside a timer's callback"):
+            driver.advance_timers()
+
+
+# --- the group ---
+
+
+def test_pending_timers_end_with_the_block(time: HandMovedTime) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    with pytest.raises(KeyError):
+        with clock.timer_group() as timers:
+            timer = timers.call_later(1, print, "never")
+            assert repr(timers) == "<TimerGroup, 1 timers pending>"
+            raise KeyError
+    assert not timer.pending
+    assert repr(timers) == "<TimerGroup, 0 timers pending, closed>"
+    time.now += 2
+    assert driver.advance_timers() is None
+    for use in (
+        lambda: timers.call_later(1, print),
+        lambda: timers.call_at(1, print),
+        lambda: timers.call_every(1, print),
+        lambda: timer.reset(1),
+    ):
+        with pytest.raises(RuntimeError, match="TimerGroup is closed"):
+            use()
+    assert timer.cancel() is False
+    timers.cancel_timers()
+
+
+def test_groups_are_independent(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as one:
+        with clock.timer_group() as two:
+            one.call_later(1, calls.append, 1)
+            two.call_later(1, calls.append, 2)
+            two.cancel_timers()
+            two.call_later(2, calls.append, 3)
+        time.now += 5
+        driver.advance_timers()
+    assert calls == [1]
+
+
+def test_a_callback_closes_its_own_group(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    block = clock.timer_group()
+    timers = block.__enter__()
+    timers.call_later(0, block.__exit__, None, None, None)
+    timers.call_later(0, calls.append, 1)
+    assert driver.advance_timers() is None
+    assert calls == []
+
+
+def test_blocks_used_as_something_else() -> None:
+    clock, _driver = InactiveClock().activate_manual()
+    block: Any = clock.timer_group()
+    with pytest.raises(AttributeError, match=r"`with clock.timer_group\(\) as timers"):
+        block.call_later(1, print)
+    with block:
+        with pytest.raises(RuntimeError, match="entered already"):
+            block.__enter__()
+
+    async def enter() -> None:
+        async with block:
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="`with`, not `async with`"):
+        enter().send(None)
+
+
+async def test_a_clock_that_trio_drives_has_no_groups() -> None:
+    async with InactiveClock().activate() as (clock, _driver):
+        with pytest.raises(RuntimeError, match=r"open_timers\(\)"):
+            clock.timer_group()
+
+
+# --- errors of callbacks ---
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_one_error_comes_out_bare_after_everything_due_has_fired() -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        error = KeyError("bare")
+        timers.call_later(0, calls.append, 1)
+        timers.call_later(0, fail, error)
+        timers.call_later(0, calls.append, 2)
+        with pytest.raises(KeyError) as caught:
+            driver.advance_timers()
+        assert caught.value is error
+        assert calls == [1, 2]
+        assert driver.advance_timers() is None  # it is raised once
+
+
+def test_several_errors_come_out_as_a_group() -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as one, clock.timer_group() as two:
+        errors = [KeyError(), ValueError()]
+        one.call_later(0, fail, errors[0])
+        two.call_later(0, fail, errors[1])
+        one.call_later(0, calls.append, 1)
+        with pytest.raises(ExceptionGroup) as caught:
+            driver.advance_timers()
+        assert list(caught.value.exceptions) == errors
+        assert calls == [1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_errors_that_are_no_exceptions(error: BaseException) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_later(0, fail, error)
+        with pytest.raises(type(error)) as caught:
+            driver.advance_timers()
+        assert caught.value is error
+        timers.call_later(0, fail, error)
+        timers.call_later(0, fail, KeyError())
+        with pytest.raises(BaseExceptionGroup) as group:
+            driver.advance_timers()
+        assert group.value.exceptions[0] is error
+
+
+def test_an_async_callback_shows_later() -> None:
+    async def async_fn() -> None:
+        raise AssertionError
+
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_later(0, lambda: async_fn())
+        with pytest.raises(TypeError, match="nobody awaits"):
+            driver.advance_timers()
+
+
+def test_a_periodic_timer_goes_on_after_an_error(time: HandMovedTime) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timers.call_every(1, fail, KeyError())
+        for _ in range(3):
+            time.now += 1
+            with pytest.raises(KeyError):
+                driver.advance_timers()
+        assert driver.next_deadline == 1004
+
+
+def test_an_error_with_the_last_timer_comes_before_the_end() -> None:
+    clock, driver = InactiveClock().activate_manual()
+    block = clock.timer_group()
+    timers = block.__enter__()
+
+    def close_and_fail() -> None:
+        clock.close()
+        block.__exit__(None, None, None)
+        raise KeyError
+
+    timers.call_later(0, close_and_fail)
+    with pytest.raises(KeyError):
+        driver.advance_timers()
+    with pytest.raises(ClockGone):
+        driver.advance_timers()
+
+
+def test_errors_make_no_cyclic_garbage() -> None:
+    clock, driver = InactiveClock().activate_manual()
+    gc.collect()
+    gc.disable()
+    try:
+        with clock.timer_group() as timers:
+            for how_many in (1, 2):
+                for _ in range(how_many):
+                    timers.call_later(0, lambda: "".index("x"))
+                with suppress(ValueError, ExceptionGroup):
+                    driver.advance_timers()
+        del timers
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+# --- life ---
+
+
+def test_a_recipe_makes_one_clock_only() -> None:
+    recipe = InactiveClock()
+    _clock, _driver = recipe.activate_manual()
+    for again in (recipe.activate_manual, recipe.activate):
+        with pytest.raises(RuntimeError, match=r"clone\(\)"):
+            again()
+    recipe.clone().activate_manual()
+
+
+def test_without_owners_and_timers_it_is_gone(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        clock.close()
+        timers.call_later(1, calls.append, 1)
+        assert driver.advance_timers() == 1001
+        time.now += 1
+        assert driver.advance_timers() is None  # the group is still open
+        assert calls == [1]
+    alive = [clock.alive]  # as nobody has looked yet
+    with pytest.raises(ClockGone):
+        driver.advance_timers()
+    assert [*alive, clock.alive] == [True, False]
+    assert repr(driver) == "<ClockDriver system, 0 timers, gone>"
+    assert clock.instant() == 1001
+
+
+def test_dropping_the_clock(time: HandMovedTime) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    assert driver.advance_timers() is None
+    del clock
+    with pytest.raises(ClockGone):
+        driver.advance_timers()
+
+
+def test_dropping_the_driver_ends_the_clock(time: HandMovedTime) -> None:
+    calls: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timer = timers.call_later(1, calls.append, 1)
+        alive = [clock.alive]
+        del driver
+        assert [*alive, clock.alive] == [True, False]
+        assert not timer.pending
+        with pytest.raises(ClockGone):
+            timers.call_later(1, print)
+        with pytest.raises(ClockGone):
+            timer.reset(1)
+    with pytest.raises(ClockGone):
+        clock.timer_group()
+
+
+def test_dropping_the_driver_in_another_thread() -> None:
+    clock, driver = InactiveClock().activate_manual()
+    drivers = [driver]
+    del driver
+    thread = threading.Thread(target=drivers.clear)
+    thread.start()
+    thread.join()
+    assert not clock.alive
+    with pytest.raises(ClockGone):
+        clock.timer_group()
+
+
+def test_dropping_the_driver_in_the_middle_of_everything() -> None:
+    class Finalized:
+        def __init__(self, driver: ClockDriver) -> None:
+            self.driver = driver
+            self.cycle = self
+
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        for count in range(1, 50):
+            clock, driver = InactiveClock().activate_manual()
+            with clock.timer_group() as timers:
+                Finalized(driver)
+                del driver
+                with suppress(ClockGone):
+                    for _ in range(count):
+                        timers.call_later(count, int)
+            gc.collect()
+            assert not clock.alive
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_it_is_freed_without_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        clock, driver = InactiveClock().activate_manual()
+        with clock.timer_group() as timers:
+            timer = timers.call_later(0, int)
+            driver.advance_timers()
+        references: list[weakref.ref[object]] = [
+            weakref.ref(thing) for thing in (clock, driver, timers, timer)
+        ]
+        references.append(weakref.ref(clock._state))
+        del clock, driver, timers, timer
+        assert [reference() for reference in references] == [None] * 5
+    finally:
+        gc.enable()
+
+
+def test_timers_belong_to_their_thread() -> None:
+    finished: list[bool] = []
+
+    def elsewhere(clock: Clock, driver: ClockDriver, timers: TimerGroup) -> None:
+        for use in (
+            clock.timer_group,
+            lambda: timers.call_later(1, print),
+            lambda: timer.reset(1),
+            lambda: timer.cancel(),
+            driver.advance_timers,
+        ):
+            with pytest.raises(RuntimeError, match=r"new_shared\(\)"):
+                use()
+        assert clock.clone().instant() > 0
+        finished.append(True)
+
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        timer = timers.call_later(60, print)
+        thread = threading.Thread(target=elsewhere, args=(clock, driver, timers))
+        thread.start()
+        thread.join()
+        assert timer.pending
+    assert finished
+
+
+# --- in Trio, all the same ---
+
+
+@contextmanager
+def manual() -> Generator[tuple[Clock, ClockDriver]]:
+    clock, driver = InactiveClock().activate_manual()
+    with clock:
+        yield clock, driver
+
+
+async def test_tasks_can_wait_for_it(time: HandMovedTime) -> None:
+    woken: list[str] = []
+
+    async def delay(clock: Clock) -> None:
+        await clock.delay(1)
+        woken.append("delay")
+
+    async def tick(clock: Clock) -> None:
+        ticks = clock.periodic(1)
+        assert [await anext(ticks) for _ in range(3)] == [1001, 1002, 1003]
+        woken.append("ticks")
+
+    async def timers(clock: Clock) -> None:
+        async with clock.open_timers() as timers:
+            timers.call_later(2, woken.append, "call")
+            timers.start_later(2, delay, clock)
+
+    with manual() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            for use in (delay, tick, timers):
+                nursery.start_soon(use, clock)
+            for _ in range(3):
+                await trio.testing.wait_all_tasks_blocked()
+                time.now += 1
+                driver.advance_timers()
+    assert woken[:2] == ["delay", "call"]
+    assert sorted(woken[2:]) == ["delay", "ticks"]
+
+
+async def test_timeouts_on_it(time: HandMovedTime) -> None:
+    async def move_on_after(clock: Clock) -> None:
+        with clock.move_on_after(1) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert scope.deadline == inf  # which would be on another scale
+
+    async def move_on_at(clock: Clock) -> None:
+        with clock.move_on_at(1001, shield=True) as scope:
+            assert scope.shield
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+    async def fail_after(clock: Clock) -> None:
+        with pytest.raises(trio.TooSlowError) as caught:
+            with clock.fail_after(1):
+                await trio.sleep_forever()
+        assert caught.value.__suppress_context__
+
+    async def fail_at(clock: Clock) -> None:
+        with pytest.raises(trio.TooSlowError):
+            with clock.fail_at(1001):
+                await trio.sleep_forever()
+
+    async def in_time(clock: Clock) -> None:
+        with clock.fail_after(1), clock.move_on_after(1) as scope:
+            await trio.lowlevel.checkpoint()
+        assert not scope.cancelled_caught
+
+    async def from_outside(clock: Clock) -> None:
+        with trio.CancelScope() as outer:
+            with clock.fail_after(60):
+                outer.cancel()
+                await trio.sleep_forever()
+        assert outer.cancelled_caught
+
+    async def error(clock: Clock) -> None:
+        with pytest.raises(KeyError):
+            with clock.fail_after(60):
+                raise KeyError
+
+    with manual() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            for use in (
+                move_on_after,
+                move_on_at,
+                fail_after,
+                fail_at,
+                in_time,
+                from_outside,
+                error,
+            ):
+                nursery.start_soon(use, clock)
+            await trio.testing.wait_all_tasks_blocked()
+            time.now += 1
+            driver.advance_timers()
+        assert driver.statistics().pending == 0
+
+
+async def test_timeouts_count_from_when_they_are_entered(time: HandMovedTime) -> None:
+    with manual() as (clock, driver):
+        block = clock.move_on_after(10)
+        time.now += 100
+        with block as scope:
+            assert driver.next_deadline == 1110
+            time.now += 10
+            driver.advance_timers()
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        with pytest.raises(RuntimeError, match="entered already"):
+            block.__enter__()
+
+
+async def test_a_timeout_whose_clock_goes() -> None:
+    async def wait(clock: Clock) -> None:
+        block = clock.move_on_after(inf)
+        with pytest.raises(ClockGone) as caught:
+            with block:
+                await trio.sleep_forever()
+        with pytest.raises(ClockGone):
+            clock.move_on_after(1)
+        assert caught.value.__suppress_context__
+
+    async def does_not_notice(clock: Clock) -> None:
+        with clock.fail_after(60):
+            with trio.CancelScope(shield=True):
+                await dropped.wait()
+
+    dropped = trio.Event()
+    clock, driver = InactiveClock().activate_manual()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, clock)
+        nursery.start_soon(does_not_notice, clock)
+        await trio.testing.wait_all_tasks_blocked()
+        del driver
+        dropped.set()
+
+
+async def test_whoever_waits_when_the_driver_is_dropped() -> None:
+    clock, driver = InactiveClock().activate_manual()
+
+    async def wait() -> None:
+        with pytest.raises(ClockGone):
+            await clock.delay(60)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        del driver
+
+
+async def test_wait_gone(time: HandMovedTime) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.wait_gone)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.close()
+        with pytest.raises(ClockGone):
+            driver.advance_timers()
