@@ -1,0 +1,240 @@
+"""Cancelled at every await, and interrupted by Ctrl-C at every call of the library."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import trio
+import trio.testing
+from trio.lowlevel import Task, current_statistics
+from trio.testing import MockClock
+
+import trio_clockrt
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    TimerNursery,
+    open_clock,
+)
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+SOURCE = Path(trio_clockrt.__file__).parent
+BESIDE_THE_LIBRARY = {"__main__.py", "_demo.py"}
+ENTERING_NEVER_WAITS = "__aenter__"
+# Where Python looks for signals: as a function begins or goes on, and after calls.
+EVENTS = {"call", "c_return"}
+
+
+@contextmanager
+def ends_with(error: type[Exception]) -> Generator[None]:
+    """The block raises this in a group, unless it is interrupted first."""
+    try:
+        yield
+        raise AssertionError("it should not have ended by itself")
+    except BaseExceptionGroup as group:
+        _, rest = group.split(error)
+        if rest is not None:
+            raise rest from None
+
+
+class Scenario:
+    """Something of everything that can wait, and what it has opened so far."""
+
+    def __init__(self, *, crowded: bool) -> None:
+        self.crowded = crowded
+        self.clocks: list[Clock] = []
+        self.drivers: list[ClockDriver] = []
+        self.timers: list[TimerNursery] = []
+        self.finished = False
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            async with InactiveClock().activate() as (clock, driver):
+                self.clocks.append(clock)
+                self.drivers.append(driver)
+                nursery.start_soon(self.from_elsewhere, clock.clone())
+                nursery.start_soon(driver.wait_gone)
+                await self.waits(clock)
+                await self.has_timers(clock)
+                if self.crowded:
+                    await self.has_too_many_timers(clock)
+            await driver.wait_gone()
+        async with open_clock() as clock:
+            self.clocks.append(clock)
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+        self.finished = True
+
+    async def waits(self, clock: Clock) -> None:
+        await clock.delay(0)
+        await clock.delay(1)
+        await clock.delay_until(0)
+        await clock.delay_until(clock.instant() + 1)
+        ticks = clock.periodic(1)
+        await ticks.__anext__()
+        with clock.move_on_after(1.5):
+            await trio.sleep_forever()
+        await ticks.__anext__()  # late
+
+    async def has_timers(self, clock: Clock) -> None:
+        async with clock.open_timers() as timers:
+            self.timers.append(timers)
+            timers.call_later(1, int)
+            timers.start_later(1, clock.delay, 1)
+            ticking = timers.call_every(1, int)
+            timers.call_later(3.5, ticking.cancel)
+        with ends_with(ZeroDivisionError):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                self.timers.append(timers)
+                timers.call_later(1, divmod, 1, 0)
+                await clock.delay(2)
+
+    async def has_too_many_timers(self, clock: Clock) -> None:
+        async with clock.open_timers(on_exit="cancel") as timers:
+            for _ in range(1500):  # more than fit into a turn of the driver
+                timers.call_later(1, int)
+            await trio.sleep(1)
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def from_elsewhere(self, clock: Clock) -> None:
+        """Is told that the clock is gone."""
+        with ends_with(ClockGone), clock:
+            async with clock.open_timers() as timers:
+                self.timers.append(timers)
+                timers.call_later(3600, int)
+
+    def check_that_nothing_is_left(self) -> None:
+        for clock in self.clocks:
+            assert not clock.alive
+            assert clock._state._dependents == clock._state._watchers == {}
+        for driver in self.drivers:
+            assert driver.statistics().pending == 0
+        for timers in self.timers:
+            assert timers._pending == {}
+            with pytest.raises(ClockGone):
+                timers.call_later(1, int)
+
+
+# --- cancelled ---
+
+
+def awaits_of_the_library() -> set[tuple[str, int]]:
+    return {
+        (str(path), node.lineno)
+        for path in SOURCE.glob("*.py")
+        if path.name not in BESIDE_THE_LIBRARY
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Await) and ENTERING_NEVER_WAITS not in ast.unparse(node)
+    }
+
+
+class CancelThere(trio.abc.Instrument):
+    """Cancels a scope the n-th time that a task waits at an await of the library."""
+
+    def __init__(self, n: int, scope: trio.CancelScope) -> None:
+        self.n = n
+        self.scope = scope
+        self.count = 0
+        self.seen: set[tuple[str, int]] = set()
+
+    def after_task_step(self, task: Task) -> None:
+        if inspect.getcoroutinestate(task.coro) != inspect.CORO_SUSPENDED:
+            return
+        lines = {
+            (frame.f_code.co_filename, line)
+            for frame, line in task.iter_await_frames()
+            if Path(frame.f_code.co_filename).parent == SOURCE
+        }
+        if lines:
+            self.seen |= lines
+            self.count += 1
+            if self.count == self.n:
+                self.scope.cancel()
+
+
+def test_cancelled_at_every_await() -> None:
+    seen: set[tuple[str, int]] = set()
+
+    async def main(n: int) -> bool:
+        before = current_statistics().tasks_living
+        scenario = Scenario(crowded=True)
+        with trio.CancelScope() as scope:
+            cancel = CancelThere(n, scope)
+            trio.lowlevel.add_instrument(cancel)
+            await scenario.run()
+        trio.lowlevel.remove_instrument(cancel)
+        seen.update(cancel.seen)
+        assert scenario.finished or scope.cancelled_caught
+        scenario.check_that_nothing_is_left()
+        assert current_statistics().tasks_living == before
+        return cancel.count >= n
+
+    n = 1
+    while trio.run(main, n, clock=MockClock(autojump_threshold=0)):
+        n += 1
+    assert awaits_of_the_library() - seen == set()
+    assert n > 20
+
+
+# --- Ctrl-C ---
+
+
+def test_ctrl_c_at_every_call(ctrl_c: None) -> None:
+    places: dict[tuple[object, ...], None] = {}
+    here: tuple[object, ...] | None = None
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        if event not in EVENTS or Path(frame.f_code.co_filename).parent != SOURCE:
+            return
+        place = (event, frame.f_code, frame.f_lasti)
+        if here is None:
+            places[place] = None
+        elif here == place:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    def run() -> bool:
+        """Tells whether it was interrupted."""
+
+        async def main() -> None:
+            sys.setprofile(profile)
+            try:
+                await scenario.run()
+            finally:
+                sys.setprofile(None)
+
+        scenario = Scenario(crowded=False)
+        before = sys.getprofile()
+        try:
+            trio.run(main, clock=MockClock(autojump_threshold=0))
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+        except BaseExceptionGroup as group:
+            _, others = group.split(KeyboardInterrupt)
+            assert others is None
+            interrupted = True
+        finally:
+            sys.setprofile(before)
+        assert interrupted or scenario.finished
+        scenario.check_that_nothing_is_left()
+        return interrupted
+
+    assert not run()
+    interrupted = 0
+    for here in list(places):
+        interrupted += run()
+    # (A place may be missed: which task comes first is up to Trio.)
+    assert interrupted > 0.9 * len(places) > 100
