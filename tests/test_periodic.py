@@ -251,30 +251,127 @@ async def test_repr() -> None:
         assert "every 2.0 s, SKIP" in repr(clock.periodic(2, missed=MissedTick.SKIP))
 
 
-@given(
-    period=st.sampled_from([0.1, 0.25, 1.0, 3.0, 1e-6, 86400.0]),
-    work=st.lists(st.floats(0, 5), max_size=30),
-    missed=st.sampled_from(MissedTick),
+class GridModel:
+    """The ticks of a periodic timer, as the design tells them."""
+
+    def __init__(self, period: float, missed: MissedTick) -> None:
+        self.period = period
+        self.missed = missed
+        self.restart(0.0)
+
+    def restart(self, now: float) -> None:
+        self.origin, self.n = now, 1
+
+    @property
+    def tick(self) -> float:
+        return self.origin + self.n * self.period
+
+    def advance(self, now: float, *, missed: bool) -> None:
+        if not missed or self.missed is MissedTick.BURST:
+            self.n += 1
+        elif self.missed is MissedTick.DELAY:
+            self.restart(now)
+        else:
+            while self.tick <= now:
+                self.n += 1
+
+
+periods = st.sampled_from([0.1, 0.25, 1.0, 3.0, 1e-6, 86400.0])
+work = st.tuples(st.just("work"), st.floats(0, 5))
+steps = st.one_of(
+    work,
+    work,
+    st.tuples(st.just("cancelled"), st.floats(0, 1.5)),
+    st.tuples(st.sampled_from(["reset", "reset while waiting", "two consumers"])),
 )
-def test_against_a_model(period: float, work: list[float], missed: MissedTick) -> None:
+
+
+@given(periods, st.lists(steps, max_size=30), st.sampled_from(MissedTick))
+def test_ticks_against_a_model(
+    period: float, steps: list[tuple[str, float]], missed: MissedTick
+) -> None:
     async def main() -> None:
-        origin = 0.0
-        async with open_clock() as clock:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
             timer = clock.periodic(period, missed=missed)
-            n = 1
-            for periods in work:
-                await clock.delay(periods * period)
+            model = GridModel(period, missed)
+            for what, *periods in steps:
                 now = clock.instant()
-                expected = origin + n * period
-                tick = await timer.__anext__()
-                assert tick == expected
+                if what == "work":
+                    await clock.delay(periods[0] * period)
+                elif what == "reset":
+                    timer.reset()
+                    model.restart(now)
+                elif what == "cancelled":
+                    if model.tick > now + periods[0] * period:
+                        with trio.move_on_after(periods[0] * period) as scope:
+                            await timer.__anext__()
+                        assert scope.cancelled_caught
+                elif model.tick > now:
+                    # Somebody is waiting meanwhile.
+                    nursery.start_soon(timer.__anext__)
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
+                    with pytest.raises(trio.BusyResourceError):
+                        await timer.__anext__()
+                    if what == "reset while waiting":
+                        timer.reset()
+                        model.restart(now)
+                    await clock.delay_until(model.tick)
+                    await trio.testing.wait_all_tasks_blocked()
+                    model.advance(model.tick, missed=False)
+                now = clock.instant()
+                expected = model.tick
+                assert await timer.__anext__() == expected
                 assert clock.instant() == max(now, expected)
-                if now <= expected or missed is MissedTick.BURST:
-                    n += 1
-                elif missed is MissedTick.DELAY:
-                    origin, n = now, 1
-                else:
-                    while origin + n * period <= now:
-                        n += 1
+                model.advance(clock.instant(), missed=expected < now)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@given(periods, st.lists(st.floats(0, 5), max_size=30), st.sampled_from(MissedTick))
+def test_call_every_against_a_model(
+    period: float, jumps: list[float], missed: MissedTick
+) -> None:
+    async def main() -> None:
+        run_clock = trio.lowlevel.current_clock()
+        assert isinstance(run_clock, MockClock)
+        calls: list[tuple[float, float]] = []
+        expected: list[tuple[float, float]] = []
+        model = GridModel(period, missed)
+        async with open_clock() as clock:
+            async with clock.open_timers(on_exit="cancel") as timers:
+
+                def call() -> None:
+                    calls.append((clock.instant(), timer.when))
+
+                timer = timers.call_every(period, call, missed=missed)
+                for periods in jumps:
+                    run_clock.jump(periods * period)
+                    await trio.testing.wait_all_tasks_blocked()
+                    now = clock.instant()
+                    while model.tick <= now:
+                        # Late by less than a period is not too late.
+                        too_late = now >= model.origin + (model.n + 1) * period
+                        model.advance(now, missed=too_late)
+                        expected.append((now, model.tick))
+                    assert calls == expected
+
+    trio.run(main, clock=MockClock())
+
+
+@pytest.mark.parametrize("missed", MissedTick)
+async def test_hours(missed: MissedTick, autojump_clock: MockClock) -> None:
+    period = 0.7
+    ticks: list[float] = []
+    calls: list[float] = []
+    async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+        timers.call_every(period, lambda: calls.append(clock.instant()), missed=missed)
+        async for tick in clock.periodic(period, missed=missed):
+            ticks.append(tick)
+            if len(ticks) == 10_000:
+                break
+            # Works for nearly a period each time.
+            await clock.delay(0.699)
+    assert ticks == [n * period for n in range(1, 10_001)]
+    assert calls == ticks
+    assert ticks[-1] / 3600 > 1.9
