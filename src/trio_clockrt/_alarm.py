@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from math import inf
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import (
@@ -14,6 +14,9 @@ from trio.lowlevel import (
     reschedule,
     wait_task_rescheduled,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TrioAlarm:
@@ -32,8 +35,19 @@ class TrioAlarm:
     @enable_ki_protection
     def wake_soon(self, _: object = None) -> None:
         """Wake whoever is asleep by then; from any thread, and from finalizers."""
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._wake, idempotent=True)
+        self._post(self._wake)
+
+    def is_over(self) -> bool:
+        """Whether the run has ended, and whoever is still asleep will never wake up."""
+        return not self._post(int)
+
+    def _post(self, fn: Callable[[], object]) -> bool:
+        try:
+            self._token.run_sync_soon(fn, idempotent=True)
+        except (trio.RunFinishedError, OSError):
+            # OSError, as a run that has crashed has closed its sockets, no more.
+            return False
+        return True
 
     def _wake(self) -> None:
         if self.deadline != -inf:
@@ -66,3 +80,6 @@ class NoAlarm:
     def move(self, deadline: float) -> None: ...
 
     def wake_soon(self, _: object = None) -> None: ...
+
+    def is_over(self) -> bool:
+        return False

@@ -61,6 +61,10 @@ class Alarm(Protocol):
         """Wake the driver, if it is asleep: from any thread, and at any moment."""
         ...
 
+    def is_over(self) -> bool:
+        """Whether the driver has gone without a word."""
+        ...
+
 
 class Ownership:
     """What every open `Clock` of an activation holds, and nobody else.
@@ -156,6 +160,9 @@ class State:
     def check(self) -> None:
         """Refuse, unless a timer may be used here and now."""
         if self._home != self._here():
+            # A run that has crashed, or that its host has dropped, could not say so.
+            if self._home is not None and self._alarm.is_over():
+                self.end()
             if self._home is None:
                 raise ClockGone
             raise RuntimeError(
@@ -313,7 +320,7 @@ class State:
         if self._changing:
             self._postponed.append(self.end)
             return
-        # A run that has crashed, or that its host has dropped, is not to be woken.
+        # Of a run that has crashed there is nobody to be told.
         anybody_there = self._home == self._here()
         self._home = None
         self._ownership = _nobody

@@ -1,0 +1,85 @@
+"""A clock of a Trio run that has crashed; for test_hard_moments.py."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import trio
+
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    TimerNursery,
+    open_clock,
+)
+
+clocks: list[Clock] = []
+drivers: list[ClockDriver] = []
+timers: list[TimerNursery] = []
+
+
+class Crash(trio.abc.Clock):
+    """Makes the run crash when it would wait for a certain instant."""
+
+    def start_clock(self) -> None: ...
+
+    def current_time(self) -> float:
+        return 0.0
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        if deadline == 60:
+            raise ZeroDivisionError
+        return 0.0
+
+
+async def crash() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        clocks.append(clock)
+        drivers.append(driver)
+        async with clock.open_timers() as opened:
+            timers.append(opened)
+            opened.call_later(60, int)
+            opened.start_later(0, clock.delay, 60)
+            await clock.delay(60)
+
+
+async def use_it_later() -> None:
+    assert clocks[0].alive  # as nobody has noticed yet
+    for use in (
+        clocks[0].open_timers,
+        lambda: timers[0].call_later(1, int),
+        drivers[0].advance_timers,
+    ):
+        with pytest.raises(ClockGone):
+            use()
+    with pytest.raises(ClockGone):
+        await clocks[0].delay(1)
+    await drivers[0].wait_gone()
+    # Another clock does not get into trouble.
+    async with open_clock() as another:
+        await another.delay(0.001)
+
+
+def main() -> None:
+    with pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(crash, clock=Crash())
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    trio.run(use_it_later)
+    assert not clocks[0].alive
+    assert clocks[0].instant() == 0.0
+    # Nothing keeps what is left of the run any more.
+    state = weakref.ref(clocks[0]._state)
+    del caught
+    for things in (clocks, timers, drivers):
+        things.clear()
+    gc.collect()
+    assert state() is None
+    print("as it should be")
+
+
+if __name__ == "__main__":
+    main()
