@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any
@@ -15,8 +15,15 @@ import pytest
 import trio
 import trio.testing
 
-from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, TimerGroup
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    TimerGroup,
+)
 from trio_clockrt._time_source import SystemSource
+from trio_clockrt._timer_queue import TimerQueue
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -355,27 +362,39 @@ def test_dropping_the_driver_in_another_thread() -> None:
         clock.timer_group()
 
 
-def test_dropping_the_driver_in_the_middle_of_everything() -> None:
-    class Finalized:
-        def __init__(self, driver: ClockDriver) -> None:
-            self.driver = driver
-            self.cycle = self
+@pytest.mark.parametrize("how", ["register", "reset", "cancel"])
+def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    drivers = [driver]
+    del driver
+    with clock.timer_group() as timers:
+        first = timers.call_at(1000.0, int)
+        second = timers.call_at(2000.0, int)
 
-    before = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    try:
-        for count in range(1, 50):
-            clock, driver = InactiveClock().activate_manual()
-            with clock.timer_group() as timers:
-                Finalized(driver)
-                del driver
-                with suppress(ClockGone):
-                    for _ in range(count):
-                        timers.call_later(count, int)
-            gc.collect()
-            assert not clock.alive
-    finally:
-        gc.set_threshold(*before)
+        # The garbage collector may do that at any allocation.
+        def dropping(method: Callable[..., object]) -> Callable[..., object]:
+            def wrapper(*args: object) -> object:
+                drivers.clear()
+                return method(*args)
+
+            return wrapper
+
+        for name in ("add", "discard"):
+            original = getattr(TimerQueue, name)
+            monkeypatch.setattr(TimerQueue, name, dropping(original))
+        if how == "register":
+            assert not timers.call_at(3000.0, int).pending
+        elif how == "reset":
+            first.reset(4000.0)
+        else:
+            first.cancel()
+        assert drivers == []
+        assert not clock.alive
+        assert not first.pending
+        assert not second.pending
+        assert repr(timers) == "<TimerGroup, 0 timers pending>"
 
 
 def test_it_is_freed_without_the_garbage_collector() -> None:

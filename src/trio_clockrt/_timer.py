@@ -130,8 +130,8 @@ class Timer:
             group._refuse()
         state.check()
         when = state.now() + to_seconds(seconds, "seconds")
-        state.move(self, when)
         group._pending[self] = None
+        state.move(self, when)
         return when
 
     def _fire(self) -> bool:
