@@ -7,7 +7,7 @@ TRIO ?= trio
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test check coverage docs bench clean
+.PHONY: help demo test check coverage docs bench soak clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -38,6 +38,11 @@ docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 
 bench: $(VENV)/demo.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for half an hour
+	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 $(BIN)/python -m pytest -v \
+		-o faulthandler_timeout=0 --durations=0 tests/test_*_model.py \
+		tests/test_timer_queue.py tests/test_leaving_nothing_behind.py $(ARGS)
 
 clean:
 	rm -rf .venv docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

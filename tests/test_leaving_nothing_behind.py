@@ -6,13 +6,16 @@ import gc
 import os
 import sys
 import threading
+import tracemalloc
 import weakref
+from collections.abc import Callable, Coroutine
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
-from trio_clockrt import Clock, ClockGone, InactiveClock
+from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -83,3 +86,76 @@ async def test_a_clock_is_freed_without_the_garbage_collector() -> None:
         assert [reference() for reference in references] == [None] * 4
     finally:
         gc.enable()
+
+
+# --- flat, however long it goes on ---
+
+# How much of it; `make soak` takes more.
+TIMERS = int(os.environ.get("SOAK_TIMERS", "30000"))
+
+
+async def memory_growth(
+    work: Callable[[int], Coroutine[object, object, None]], rounds: int
+) -> int:
+    """By how many bytes the last nine tenths of the rounds have raised the peak."""
+    before = (living_tasks(), threading.active_count(), descriptors())
+    tracemalloc.start()
+    try:
+        for n in range(rounds // 10):
+            await work(n)
+        gc.collect()
+        _, early = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for n in range(rounds // 10, rounds):
+            await work(n)
+        gc.collect()
+        _, late = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (living_tasks(), threading.active_count(), descriptors()) == before
+    return late - early
+
+
+@pytest.mark.skipif(os.name != "posix", reason="counts descriptors in a directory")
+async def test_a_thousand_activations_in_a_row(autojump_clock: MockClock) -> None:
+    async def activate(n: int) -> None:
+        async with open_clock() as clock:
+            clone = clock.clone()
+            async with clone.open_timers(on_exit="cancel") as timers:
+                timers.call_later(1, int)
+                timers.start_later(1, clock.delay, 1)
+                timers.call_every(1, int)
+                await clock.delay(1)
+                with clock.move_on_after(0):
+                    await clone.periodic(60).__anext__()
+
+    assert await memory_growth(activate, 1000) < 50_000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="counts descriptors in a directory")
+async def test_timers_with_distinct_far_deadlines(mock_clock: MockClock) -> None:
+    # A thousand pending at a time; each is registered, reset, and cancelled or fired.
+    batch = 1000
+
+    async def use(n: int) -> None:
+        pending = [
+            timers.call_later(1e6 + (n * batch + k) / 7, int) for k in range(batch)
+        ]
+        for k, timer in enumerate(pending):
+            timer.reset(2e6 + (n * batch + k) / 3)
+        for k, timer in enumerate(pending):
+            if k % 2:
+                timer.cancel()
+            else:
+                timer.reset(k / batch)
+        mock_clock.jump(1)
+        await clock.delay(0)
+        while driver.statistics().pending:
+            await trio.lowlevel.checkpoint()
+
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            assert await memory_growth(use, TIMERS // batch) < 50_000
+        statistics = driver.statistics()
+        assert statistics.fired == TIMERS // 2
+        assert statistics.cancelled == 2 * TIMERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from math import inf
@@ -11,7 +10,6 @@ import attrs
 import hypothesis.strategies as st
 import pytest
 import trio
-from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -19,6 +17,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from model_settings import MODEL
 from stepwise_run import StepwiseRun
 
 from trio_clockrt import (
@@ -375,9 +374,4 @@ class TimerNurseryMachine(RuleBasedStateMachine):
 
 
 TestTimerNursery = TimerNurseryMachine.TestCase
-TestTimerNursery.settings = settings(
-    max_examples=int(os.environ.get("SOAK_STEPS", "12000")) // 50,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize="SOAK_STEPS" not in os.environ,
-)
+TestTimerNursery.settings = MODEL

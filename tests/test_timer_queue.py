@@ -10,13 +10,13 @@ from math import inf
 import attrs
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
 )
+from model_settings import MODEL
 
 from trio_clockrt._timer_queue import TimerQueue
 
@@ -149,9 +149,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(
-    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True
-)
+TestQueue.settings = MODEL
 
 
 def test_a_deadline_is_never_rounded() -> None:

@@ -1,0 +1,19 @@
+"""How long state machines run: some seconds, or for `make soak` far longer."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+STEPS_PER_STORY = 50
+# Hypothesis takes a few less than it may.
+STEPS = int(os.environ.get("SOAK_STEPS", "11000"))
+
+MODEL = settings(
+    max_examples=STEPS // STEPS_PER_STORY,
+    stateful_step_count=STEPS_PER_STORY,
+    deadline=None,
+    derandomize="SOAK_STEPS" not in os.environ,
+    database=None,
+)
