@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import sys
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from trio_clockrt import ClockDriver, InactiveClock, open_clock
+from trio_clockrt import Clock, ClockDriver, InactiveClock, open_clock
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -159,16 +160,38 @@ async def test_other_tasks_get_their_turn_when_very_much_is_due(
         turns = 0
         at_turn: list[int] = []
         async with clock.open_timers(on_exit="cancel") as timers:
-            for n in range(20_000):
+            for n in range(100_000):
                 timers.call_at(1 + n * spread, lambda: at_turn.append(turns))
             mock_clock.jump(2)
-            while len(at_turn) < 20_000:
+            while len(at_turn) < 100_000:
                 turns += 1
                 await trio.lowlevel.checkpoint()
-        assert turns >= 15
+        assert turns >= 90
         assert (
             max(map(at_turn.count, set(at_turn))) <= 2 * 1024
         )  # at most two turns of the driver in a row
+
+
+async def test_other_tasks_get_their_turn_when_very_many_tasks_are_woken(
+    mock_clock: MockClock,
+) -> None:
+    turns = 0
+    woken_at_turn: collections.Counter[int] = collections.Counter()
+
+    async def wait(clock: Clock) -> None:
+        await clock.delay(1)
+        woken_at_turn[turns] += 1
+
+    async with open_clock() as clock, trio.open_nursery() as nursery:
+        for _ in range(100_000):
+            nursery.start_soon(wait, clock)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1)
+        while sum(woken_at_turn.values()) < 100_000:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+    # At most two turns of the driver in a row, and tasks that were woken before.
+    assert max(woken_at_turn.values()) <= 3 * 1024
 
 
 def test_a_slow_callback_ends_the_turn() -> None:

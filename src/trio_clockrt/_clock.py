@@ -186,10 +186,10 @@ class Clock(SimpleClock):
         """
         state = self._open_state()
         del self  # to wait does not make anybody an owner
+        state.check()
         if type(seconds) is not float or not seconds > 0:
             seconds = to_seconds(seconds, "seconds")
             if seconds == 0:
-                state.check()
                 await checkpoint()
                 return
         waiter = TaskWaiter(state, state.now() + seconds)

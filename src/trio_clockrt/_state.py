@@ -200,9 +200,7 @@ class State:
             self._home = None
 
     def add(self, waiter: Waiter) -> None:
-        """Register."""
-        if self._home != self._here():
-            self.check()
+        """Register, after a `check`."""
         if self._changing:
             self._postponed.append(partial(self.add, waiter))
             return

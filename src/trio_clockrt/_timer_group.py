@@ -190,13 +190,10 @@ class TimerGroup:
         )
 
     def _register(self, timer: Timer) -> Timer:
+        self._state.check()
         # In this order, as the clock may end before add() returns.
         self._pending[timer] = None
-        try:
-            self._state.add(timer)
-        except BaseException:
-            del self._pending[timer]
-            raise
+        self._state.add(timer)
         return timer
 
     def _cancel(self, timer: Timer) -> bool:
