@@ -1,10 +1,13 @@
-"""A clock of a Trio run that has crashed; for test_hard_moments.py."""
+"""Clocks of Trio runs that never end properly; for test_hard_moments.py."""
 
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
+from collections.abc import Callable
 
+import outcome
 import pytest
 import trio
 
@@ -64,7 +67,7 @@ async def use_it_later() -> None:
         await another.delay(0.001)
 
 
-def main() -> None:
+def crash_a_run() -> None:
     with pytest.raises(trio.TrioInternalError) as caught:
         trio.run(crash, clock=Crash())
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -78,6 +81,29 @@ def main() -> None:
         things.clear()
     gc.collect()
     assert state() is None
+
+
+def drop_a_guest_run() -> None:
+    todo: list[Callable[[], object]] = []
+    results: list[outcome.Outcome[None]] = []
+    trio.lowlevel.start_guest_run(
+        crash, run_sync_soon_threadsafe=todo.append, done_callback=results.append
+    )
+    while not clocks:
+        todo.pop(0)()
+    [clock] = clocks
+    assert clock.alive
+    todo.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+    with pytest.raises(ClockGone):
+        clock.open_timers()
+
+
+def main() -> None:
+    crash_a_run()
+    drop_a_guest_run()
     print("as it should be")
 
 

@@ -81,3 +81,60 @@ def test_the_host_uses_timers_between_ticks() -> None:
 
     host.run(main)
     assert log == ["near", "cancelled", "child"]
+
+
+def test_the_host_closes_the_clock_between_ticks() -> None:
+    host = Host()
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            host.todo.put(clock.close)
+            await driver.wait_gone()
+            assert not clock.alive
+
+    host.run(main)
+
+
+def test_the_host_advances_the_timers_between_ticks() -> None:
+    host = Host()
+    calls: list[str] = []
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+
+            def host_does() -> None:
+                timers.call_later(0, calls.append, "due")
+                timers.start_later(0, child)
+                assert driver.advance_timers() is None
+                calls.append("advanced")
+
+            async def child() -> None:
+                calls.append("child")
+
+            async with clock.open_timers() as timers:
+                timers.call_later(0.001, host.todo.put, host_does)
+                await clock.delay(0.001)
+                while len(calls) < 3:
+                    await trio.lowlevel.checkpoint()
+
+    host.run(main)
+    assert calls == ["due", "advanced", "child"]
+
+
+def test_the_host_cancels_everything_between_ticks() -> None:
+    host = Host()
+    cancelled: list[bool] = []
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with InactiveClock().activate() as (clock, driver):
+                async with clock.open_timers() as timers:
+                    timers.call_later(3600, int)
+                    host.todo.put(timers.cancel_timers)
+                    host.todo.put(scope.cancel)
+                    await clock.delay(3600)
+        cancelled.append(scope.cancelled_caught)
+        assert driver.statistics().pending == 0
+
+    host.run(main)
+    assert cancelled == [True]
