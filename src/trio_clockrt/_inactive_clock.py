@@ -172,7 +172,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             ) from None
         alarm = TrioAlarm()
         source = RunSource(current_clock())
-        state = State(source, alarm, _current_run, driven=True, name=name)
+        state = State(source, alarm, current_trio_token, driven=True, name=name)
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.
@@ -227,11 +227,3 @@ class _OpenClock(AsyncBlock[Clock]):
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self._activation.__aexit__(exc_type, exc, traceback)
-
-
-def _current_run() -> object:
-    """The Trio run, or the thread if there is none."""
-    try:
-        return current_trio_token()
-    except RuntimeError:
-        return get_ident()

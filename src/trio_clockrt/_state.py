@@ -87,7 +87,7 @@ class State:
         alarm: What wakes the driver.
         here: Tells places apart; timers may be used only where it tells the same as
             when this is made. Places are Trio runs if a task *drives* the clock, and
-            threads if a caller does.
+            threads if a caller does. It may raise RuntimeError elsewhere.
         name: Who activated the clock, for people to read.
     """
 
@@ -159,19 +159,30 @@ class State:
 
     def check(self) -> None:
         """Refuse, unless a timer may be used here and now."""
-        if self._home != self._here():
-            # A run that has crashed, or that its host has dropped, could not say so.
-            if self._home is not None and self._alarm.is_over():
-                self.end()
-            if self._home is None:
-                raise ClockGone
-            raise RuntimeError(
-                "this clock's timers can only be used from the thread, and in the Trio "
-                "run, that activated it. From a worker thread, use "
-                "trio.from_thread.run_sync(); in another run, activate another clock. "
-                "A clock for many threads will come from InactiveClock.new_shared(), "
-                "which is not there yet"
-            )
+        # As in _is_here(), which would take as long again.
+        try:
+            if self._here() == self._home:
+                return
+        except RuntimeError:
+            pass
+        # A run that has crashed, or that its host has dropped, could not say so.
+        if self._home is not None and self._alarm.is_over():
+            self.end()
+        if self._home is None:
+            raise ClockGone
+        raise RuntimeError(
+            "this clock's timers can only be used from the thread, and in the Trio "
+            "run, that activated it. From a worker thread, use "
+            "trio.from_thread.run_sync(); in another run, activate another clock. A "
+            "clock for many threads will come from InactiveClock.new_shared(), which "
+            "is not there yet"
+        )
+
+    def _is_here(self) -> bool:
+        try:
+            return self._here() == self._home
+        except RuntimeError:
+            return False
 
     def join(self, dependent: Dependent) -> None:
         """Keep the clock alive, and be told of its end, until `leave`."""
@@ -194,7 +205,7 @@ class State:
         self._driver = ref(driver, self._lose_driver)
 
     def _lose_driver(self, _: object) -> None:
-        if self._home == self._here():
+        if self._is_here():
             self.end()
         else:
             self._home = None
@@ -217,23 +228,21 @@ class State:
 
     def discard(self, waiter: Waiter) -> None:
         """Cancel, if it is registered. The driver will not wake up for it."""
-        self._replace((waiter,))
+        self.discard_all((waiter,))
 
     def discard_all(self, waiters: Collection[Waiter]) -> None:
         """Cancel those that are registered."""
-        self._replace(waiters)
+        if self._home is not None:
+            self.check()
+            self._replace(waiters)
 
     def move(self, waiter: Waiter, when: float) -> None:
-        """Register for another instant, and no longer for what it is registered for."""
+        """Register for another instant, after a `check`, and not for the old one."""
         self._replace((waiter,), waiter, when)
 
     def _replace(
         self, old: Collection[Waiter], new: Waiter | None = None, when: float = inf
     ) -> None:
-        if self._home != self._here():
-            if self._home is None and new is None:
-                return
-            self.check()
         if self._changing:
             self._postponed.append(partial(self._replace, old, new, when))
             return
@@ -319,7 +328,7 @@ class State:
             self._postponed.append(self.end)
             return
         # Of a run that has crashed there is nobody to be told.
-        anybody_there = self._home == self._here()
+        anybody_there = self._is_here()
         self._home = None
         self._ownership = _nobody
         if self._pass is not None:
