@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import fractions
 import functools
+import pickle
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from math import inf, nan
@@ -275,7 +277,7 @@ async def test_bad_options() -> None:
             lambda clock, driver, timers, value: clock.periodic(1, missed=value),
             "burst",
             TypeError,
-            "`missed` must be a MissedTick, not 'burst'",
+            "`missed` must be a MissedTick, such as MissedTick.SKIP, not 'burst'",
         ),
         (
             lambda clock, driver, timers, value: timers.call_every(
@@ -283,7 +285,7 @@ async def test_bad_options() -> None:
             ),
             None,
             TypeError,
-            "`missed` must be a MissedTick, not None",
+            "`missed` must be a MissedTick, such as MissedTick.SKIP, not None",
         ),
     ]
     for use, value, error_type, message in options:
@@ -310,6 +312,9 @@ async def test_blocks_that_are_used_as_something_else() -> None:
             with pytest.raises(TypeError, match="`async with`, not `await`") as caught:
                 await make()
             assert usage in str(caught.value)
+            with pytest.raises(TypeError, match="`async with`, not `=`") as caught:
+                _clock, _driver = make()
+            assert usage in str(caught.value)
             with pytest.raises(AttributeError, match="attribute 'delay'") as gone:
                 make().delay(1)
             assert usage in str(gone.value)
@@ -319,3 +324,10 @@ async def test_blocks_that_are_used_as_something_else() -> None:
 def test_a_clock_cannot_be_constructed() -> None:
     with pytest.raises(TypeError, match=r"open_clock\(\) as clock"):
         Clock()  # type: ignore[call-arg]
+
+
+async def test_a_clock_cannot_be_copied() -> None:
+    async with open_clock() as clock:
+        for use in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"clone\(\) makes another owner"):
+                use(clock)

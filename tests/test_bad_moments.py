@@ -133,7 +133,8 @@ async def test_after_the_end(use: Use) -> None:
     things = await with_things(nothing)
     with pytest.raises(ClockGone, match="this clock is gone") as caught:
         await do(use, things)
-    assert "Use it inside" in str(caught.value)
+    assert "block that activated it" in str(caught.value)
+    assert "use it inside" in str(caught.value)
     assert things.driver.statistics().pending == 0
 
 

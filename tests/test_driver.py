@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -307,3 +308,53 @@ async def test_statistics(mock_clock: MockClock) -> None:
             assert repr(driver) == "<ClockDriver MockClock, 2 timers, alive>"
             assert repr(clock) == "<Clock MockClock, 2 timers, alive>"
     assert driver.statistics().pending == 0
+
+
+async def test_lateness(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        statistics = driver.statistics()
+        assert statistics.lateness_p50 is statistics.lateness_max is None
+        async with clock.open_timers() as timers:
+            for n in range(100):
+                timers.call_at(n, int)
+            mock_clock.jump(99)
+        statistics = driver.statistics()
+        assert statistics.lateness_p50 == 50
+        assert statistics.lateness_p99 == 99
+        assert statistics.lateness_max == 99
+        # Of what was late long ago only the maximum remains.
+        async with clock.open_timers() as timers:
+            for _ in range(1024):
+                timers.call_later(1, int)
+            mock_clock.jump(1.5)
+        statistics = driver.statistics()
+        assert statistics.lateness_p50 == statistics.lateness_p99 == 0.5
+        assert statistics.lateness_max == 99
+
+
+async def test_lateness_that_slow_callbacks_cause() -> None:
+    class SteppedClock(trio.abc.Clock):
+        now = 0.0
+
+        def start_clock(self) -> None: ...
+
+        def current_time(self) -> float:
+            return self.now
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            self.now = max(self.now, min(deadline, 10.0))
+            return 0.0
+
+    def work() -> None:
+        run_clock.now += 2.0
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                for _ in range(3):
+                    timers.call_at(1.0, work)
+            statistics = driver.statistics()
+            assert (statistics.lateness_p50, statistics.lateness_max) == (2.0, 4.0)
+
+    run_clock = SteppedClock()
+    await trio.to_thread.run_sync(functools.partial(trio.run, main, clock=run_clock))

@@ -363,6 +363,8 @@ async def test_who_waits_elsewhere_when_the_driver_fails_sees_clock_gone(
             async with open_clock() as broken:
                 nursery.start_soon(wait_elsewhere, broken)
                 await broken.delay(0.001)
+        with pytest.raises(ClockGone, match="its driver has failed"):
+            await broken.delay(0)
 
 
 async def test_a_defect_and_a_group_with_cancellations_in_it(

@@ -315,12 +315,13 @@ def test_without_owners_and_timers_it_is_gone(time: HandMovedTime) -> None:
         timers.call_later(1, calls.append, 1)
         assert driver.advance_timers() == 1001
         time.now += 1
-        assert driver.advance_timers() is None  # the group is still open
+        alive = [clock.alive]
+        with pytest.raises(ClockGone, match="had been closed or dropped"):
+            driver.advance_timers()
+        assert [*alive, clock.alive] == [True, False]
         assert calls == [1]
-    alive = [clock.alive]  # as nobody has looked yet
-    with pytest.raises(ClockGone):
-        driver.advance_timers()
-    assert [*alive, clock.alive] == [True, False]
+        with pytest.raises(ClockGone):
+            timers.call_later(1, print)
     assert repr(driver) == "<ClockDriver system, 0 timers, gone>"
     assert clock.instant() == 1001
 
@@ -342,7 +343,7 @@ def test_dropping_the_driver_ends_the_clock(time: HandMovedTime) -> None:
         del driver
         assert [*alive, clock.alive] == [True, False]
         assert not timer.pending
-        with pytest.raises(ClockGone):
+        with pytest.raises(ClockGone, match="nobody holds the driver"):
             timers.call_later(1, print)
         with pytest.raises(ClockGone):
             timer.reset(1)
@@ -358,7 +359,7 @@ def test_dropping_the_driver_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert not clock.alive
-    with pytest.raises(ClockGone):
+    with pytest.raises(ClockGone, match="nobody holds the driver"):
         clock.timer_group()
 
 
@@ -438,6 +439,25 @@ def test_timers_belong_to_their_thread() -> None:
         thread.join()
         assert timer.pending
     assert finished
+
+
+def test_only_tasks_can_wait() -> None:
+    clock, driver = InactiveClock().activate_manual()
+    waits: list[Any] = [
+        clock.delay(1),
+        clock.delay_until(clock.instant() + 1),
+        clock.periodic(1).__anext__(),
+        clock.open_timers().__aenter__(),
+        driver.wait_gone(),
+    ]
+    for wait in waits:
+        with pytest.raises(RuntimeError, match=r"only a Trio task.*timer_group\(\)"):
+            wait.send(None)
+    with pytest.raises(RuntimeError, match="only a Trio task"):
+        with clock.move_on_after(1):
+            raise AssertionError
+    assert driver.statistics().registered == 0
+    assert driver.advance_timers() is None
 
 
 # --- in Trio, all the same ---

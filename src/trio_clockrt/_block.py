@@ -50,6 +50,9 @@ class AsyncBlock(_Block, AbstractAsyncContextManager[T_co]):
         def __await__(self) -> NoReturn:
             raise TypeError(f"this needs `async with`, not `await`: {self._usage}")
 
+        def __iter__(self) -> NoReturn:
+            raise TypeError(f"this needs `async with`, not `=`: {self._usage}")
+
 
 class SyncBlock(_Block, AbstractContextManager[T_co, ExitT_co]):
     """Base class of our other context managers, for the same reasons."""

@@ -448,6 +448,11 @@ class Clock(SimpleClock):
         """
         return TimerGroupBlock(self._open_state())
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Clock cannot be copied or pickled; clone() makes another owner of it"
+        )
+
     def __repr__(self) -> str:
         closed = ", closed" if self._ownership is None else ""
         return f"<Clock {self._state}{closed}>"

@@ -27,6 +27,8 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._alarm import TrioAlarm
     from ._state import State
 
@@ -42,12 +44,12 @@ class DriverStatistics:
         cancelled (int): How many have been cancelled, or replaced by a reset.
         wakeups (int): How often the driver has been woken. With no timers that are
             due, this stands still.
-        lateness_p50 (float): How long after its deadline a timer fired, in seconds:
-            half of them were no later than this. This figure and the next are about
-            the latest 1,024 timers. A timer that is set for the past counts from
-            there.
-        lateness_p99 (float): The same for 99 of 100 timers.
-        lateness_max (float): The latest of all the timers so far.
+        lateness_p50 (float | None): How long after its deadline a timer fired, in
+            seconds: half of them were no later than this. This figure and the next
+            are about the last 1,024 timers that have fired; None if none has. A timer
+            that is set for the past counts from there.
+        lateness_p99 (float | None): The same for 99 of 100 timers.
+        lateness_max (float | None): The latest of all the timers so far.
     """
 
     pending: int
@@ -55,9 +57,9 @@ class DriverStatistics:
     fired: int
     cancelled: int
     wakeups: int
-    lateness_p50: float
-    lateness_p99: float
-    lateness_max: float
+    lateness_p50: float | None
+    lateness_p99: float | None
+    lateness_max: float | None
 
 
 class ClockDriver:
@@ -131,8 +133,11 @@ class ClockDriver:
         if state.failures:
             self._raise_failures()
         if not state.in_use:
-            state.end()
-            raise ClockGone("nobody uses this clock any more, so it has ended")
+            state.end(
+                "every Clock object of it had been closed or dropped, and nothing was "
+                "pending; give whoever needs it a clone() of their own"
+            )
+            raise state.gone()
         return self.next_deadline
 
     def _raise_failures(self) -> NoReturn:
@@ -157,7 +162,7 @@ class ClockDriver:
             1
         """
         state = self._state
-        lateness = sorted(state.lateness) or [0.0]
+        lateness: Sequence[float | None] = sorted(state.lateness) or [None]
         return DriverStatistics(
             pending=state.pending,
             registered=state.registered,
@@ -166,7 +171,7 @@ class ClockDriver:
             wakeups=self._wakeups,
             lateness_p50=lateness[len(lateness) // 2],
             lateness_p99=lateness[len(lateness) * 99 // 100],
-            lateness_max=state.lateness_max,
+            lateness_max=state.lateness_max if state.lateness else None,
         )
 
     @enable_ki_protection
@@ -236,6 +241,10 @@ class DriverTask:
         return self._defect
 
     async def _run(self) -> None:
+        because = (
+            "the block that activated it, or the Trio run around that, has ended; use "
+            "it inside"
+        )
         try:
             with self._scope:
                 await self._drive()
@@ -243,10 +252,11 @@ class DriverTask:
             raise  # the run is shutting down, or has been dropped
         except BaseException as exc:
             self._defect = exc
+            because = "its driver has failed"
             self._block.cancel()
         finally:
             try:
-                self._state.end()
+                self._state.end(because)
             finally:
                 self._stopped = True
                 if self._stopper is not None:

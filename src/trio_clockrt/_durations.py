@@ -17,10 +17,7 @@ def to_seconds(value: object, name: str) -> float:
     if isnan(seconds):
         raise ValueError(f"`{name}` must not be NaN")
     if seconds < 0:
-        raise ValueError(
-            f"`{name}` must be non-negative, but it is {value!r}; for an instant that "
-            "may be past, use delay_until(), call_at() or the like"
-        )
+        raise ValueError(f"`{name}` must be non-negative, but it is {value!r}")
     return seconds
 
 

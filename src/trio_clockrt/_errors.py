@@ -27,8 +27,6 @@ class ClockGone(Exception):
 
     def __init__(
         self,
-        message: str = "this clock is gone, so no timer on it can fire any more: the "
-        "block that activated it has ended, or its run or its driver has, or every "
-        "Clock object had been closed or dropped. Use it inside of that block",
+        message: str = "this clock is gone, and no timer on it can fire any more",
     ) -> None:
         super().__init__(message)

@@ -226,6 +226,8 @@ class PeriodicTimer:
 
 def make_grid(state: State, period: float | timedelta, missed: object) -> Grid:
     if not isinstance(missed, MissedTick):
-        raise TypeError(f"`missed` must be a MissedTick, not {missed!r}")
+        raise TypeError(
+            f"`missed` must be a MissedTick, such as MissedTick.SKIP, not {missed!r}"
+        )
     now = state.now()
     return Grid(now, to_period(period, "period", now), missed)

@@ -116,6 +116,7 @@ class State:
         self._here = here
         # None once the clock is gone.
         self._home: object | None = here()
+        self._gone_because = ""
         self._ownership: Callable[[], Ownership | None] = _nobody
         self._queue: TimerQueue[Waiter] = TimerQueue()
         self._pass: Generator[Waiter, None, None] | None = None
@@ -142,7 +143,10 @@ class State:
 
     @property
     def in_use(self) -> bool:
-        """Whether it has an owner, a timer, a waiter or an open nursery."""
+        """Whether it has an owner, a timer, a waiter or an open nursery.
+
+        (An open `TimerGroup` without timers is nothing that anybody waits for.)
+        """
         return (
             self._ownership() is not None or self.pending > 0 or bool(self._dependents)
         )
@@ -167,15 +171,26 @@ class State:
             pass
         # A run that has crashed, or that its host has dropped, could not say so.
         if self._home is not None and self._alarm.is_over():
-            self.end()
+            self.end("its Trio run crashed, or was dropped")
         if self._home is None:
-            raise ClockGone
+            raise self.gone()
         raise RuntimeError(
-            "this clock's timers can only be used from the thread, and in the Trio "
-            "run, that activated it. From a worker thread, use "
-            "trio.from_thread.run_sync(); in another run, activate another clock. A "
-            "clock for many threads will come from InactiveClock.new_shared(), which "
-            "is not there yet"
+            "this clock's timers can only be used from the thread that activated it, "
+            + (
+                "and in that Trio run. From a worker thread, use "
+                "trio.from_thread.run_sync(); in another run, activate another clock. "
+                if self.driven
+                else "whose loop calls advance_timers(). "
+            )
+            + "A clock for many threads will come from InactiveClock.new_shared(), "
+            "which is not there yet"
+        )
+
+    def gone(self) -> ClockGone:
+        """What to raise once the clock is gone."""
+        return ClockGone(
+            "this clock is gone, and no timer on it can fire any more: "
+            + self._gone_because
         )
 
     def _is_here(self) -> bool:
@@ -205,9 +220,11 @@ class State:
         self._driver = ref(driver, self._lose_driver)
 
     def _lose_driver(self, _: object) -> None:
+        because = "nobody holds the driver that came with it any more"
         if self._is_here():
-            self.end()
+            self.end(because)
         else:
+            self._gone_because = because
             self._home = None
 
     def add(self, waiter: Waiter) -> None:
@@ -322,11 +339,13 @@ class State:
         if self._postponed:
             self._catch_up()
 
-    def end(self) -> None:
+    def end(self, because: str) -> None:
         """The clock is gone: tell everybody who waits. Idempotent."""
         if self._changing:
-            self._postponed.append(self.end)
+            self._postponed.append(partial(self.end, because))
             return
+        if self._home is not None:
+            self._gone_because = because
         # Of a run that has crashed there is nobody to be told.
         anybody_there = self._is_here()
         self._home = None

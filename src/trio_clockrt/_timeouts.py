@@ -8,7 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
-from ._errors import ClockGone
+from ._waiters import task_to_wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,6 +47,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self._state.check()
         if self._after is not None:
             self.when = self._state.now() + self._after
+        task_to_wait()
         self._scope.__enter__()
         self._state.add(self)
         return self._scope
@@ -63,7 +64,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         if self._scope.cancelled_caught:
             # From None, as nobody needs to see the Cancelled that told us.
             if self._gone:
-                raise ClockGone from None
+                raise self._state.gone() from None
             if self._fail:
                 raise trio.TooSlowError from None
         return caught

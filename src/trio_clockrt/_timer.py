@@ -159,7 +159,7 @@ class Timer:
     def __repr__(self) -> str:
         name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
         pending = "pending" if self.pending else "not pending"
-        return f"<{type(self).__name__} for {name}, at {self.when:.6f}, {pending}>"
+        return f"<Timer for {name}, at {self.when:.6f}, {pending}>"
 
 
 class PeriodicCallback(Timer):

@@ -219,14 +219,10 @@ class TimerGroup:
         """A callback has raised."""
         self._state.failures.append(exc)
 
-    def _clock_gone(self) -> None:
-        """The clock is gone, and every timer has been told already."""
-
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
         self._closed = True
         self.cancel_timers()
-        self._state.leave(self)
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
@@ -252,7 +248,6 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         self._enter_once()
         self._state.check()
         self._timers = TimerGroup(self._state)
-        self._state.join(self._timers)
         return self._timers
 
     def __exit__(

@@ -18,9 +18,9 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
-from ._errors import ClockGone
 from ._timer import Timer
 from ._timer_group import TimerGroup
+from ._waiters import task_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -185,7 +185,11 @@ class TimerNursery(TimerGroup):
 
     def _clock_gone(self) -> None:
         name = f"timers of the gone clock of {self._state.name}"
-        self._nursery.start_soon(_raise_clock_gone, name=name)
+        self._nursery.start_soon(_raise_clock_gone, self._state, name=name)
+
+    def _close(self) -> None:
+        super()._close()
+        self._state.leave(self)
 
     def _close_when_childless(self) -> None:
         self._closing = True
@@ -239,6 +243,7 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
     async def __aenter__(self) -> TimerNursery:
         self._enter_once()
         self._state.check()
+        task_to_wait()
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         self._timers = TimerNursery(self._state, nursery)
@@ -285,7 +290,7 @@ async def _raise(exc: BaseException) -> NoReturn:
         del exc  # it refers to this frame
 
 
-async def _raise_clock_gone() -> NoReturn:
+async def _raise_clock_gone(state: State) -> NoReturn:
     # Whoever has been cancelled before the clock went has been cancelled.
     await checkpoint_if_cancelled()
-    raise ClockGone
+    raise state.gone()

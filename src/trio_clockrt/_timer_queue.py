@@ -197,8 +197,12 @@ class TimerQueue(Generic[EntryT]):
                     place: Any = cell.get(when)
                     if type(place) is _Equals:
                         # A copy, as taking the first out of a dictionary is slow; so
-                        # some of it may have been discarded meanwhile.
-                        for entry in list(place):
+                        # some of it may have been discarded meanwhile. It shrinks on
+                        # the way, or everything in it would be freed at once.
+                        entries = list(place)
+                        entries.reverse()
+                        while entries:
+                            entry = entries.pop()
                             if entry in place:
                                 del place[entry]
                                 if not place:

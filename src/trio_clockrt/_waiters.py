@@ -12,10 +12,19 @@ from trio.lowlevel import (
     reschedule,
 )
 
-from ._errors import ClockGone
-
 if TYPE_CHECKING:
     from ._state import State
+
+
+def task_to_wait() -> Task:
+    """The current task, or an error that says who cannot wait."""
+    try:
+        return current_task()
+    except RuntimeError:
+        raise RuntimeError(
+            "only a Trio task can wait for a clock. Outside of Trio, set a timer: "
+            "`with clock.timer_group() as timers:`, and timers.call_later()"
+        ) from None
 
 
 class TaskWaiter:
@@ -30,7 +39,7 @@ class TaskWaiter:
     def __init__(self, state: State, when: float) -> None:
         self._state = state
         # None once it has been cancelled.
-        self._task: Task | None = current_task()
+        self._task: Task | None = task_to_wait()
         self.when = when
 
     def move(self, when: float) -> None:
@@ -49,7 +58,7 @@ class TaskWaiter:
 
     def _clock_gone(self) -> None:
         if self._task is not None:
-            reschedule(self._task, outcome.Error(ClockGone()))
+            reschedule(self._task, outcome.Error(self._state.gone()))
 
 
 class EndWaiter:
@@ -59,7 +68,7 @@ class EndWaiter:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._task = current_task()
+        self._task = task_to_wait()
 
     def abort(self, _: object) -> Abort:
         self._state.unwatch(self)
