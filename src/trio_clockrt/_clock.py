@@ -30,7 +30,7 @@ class Clock(SimpleClock):
 
     Get one from `open_clock` or `InactiveClock.activate`. It measures with the clock
     of the Trio run that it was activated in, whichever that is, so it also follows a
-    `trio.testing.MockClock`.
+    `trio.testing.MockClock`. (Without Trio there is `InactiveClock.activate_manual`.)
 
     Its timers can only be used from the thread that activated it: from a worker thread,
     use :func:`trio.from_thread.run_sync`. Reading the time is allowed from everywhere
@@ -40,8 +40,8 @@ class Clock(SimpleClock):
     Every `Clock` object is an owner of what has been activated, until it is closed or
     nobody holds it any more. When there is no owner left, no pending timer, no waiting
     task and no open timer nursery, then the clock ends before its block does. Most
-    programs never notice; use `clone` and `close` to hand a clock to somebody who may
-    outlive you, or who should not.
+    programs never notice. Use `clone` and `close` where parts of a program use a clock
+    for different lengths of time and it should end with the last of them.
     """
 
     if not TYPE_CHECKING:
@@ -79,8 +79,11 @@ class Clock(SimpleClock):
     def clone(self) -> Clock:
         """Another `Clock` of the same activation: one more owner of it.
 
-        What one of them registers, the other's driver fires: they differ only in when
-        they are closed. This may be called from any thread.
+        They share everything, and differ only in when they are closed. A clone does
+        not outlive the block of the activation. This may be called from any thread.
+
+        To give one to a task, make it where you start the task: by the time the task
+        runs, the original may have been closed.
 
         Raises:
             trio.ClosedResourceError: if this object is closed.
@@ -102,10 +105,11 @@ class Clock(SimpleClock):
     def close(self) -> None:
         """Stop to be an owner; this object can only read the time from now on.
 
-        The clock itself lives on as long as anybody else uses it. What has been
-        started with this object goes on too: its timers stay pending, and the tasks
-        that wait go on waiting. Closing it again does nothing. This may be called from
-        any thread, and ``with clock:`` calls it at the end of the block.
+        The clock itself lives on as long as anybody else uses it. Tasks that wait go
+        on waiting, and open timer nurseries stay open, for new timers too. (A
+        `PeriodicTimer` is nothing that uses a clock, between two ticks.) Closing it
+        again does nothing. This may be called from any thread, and ``with clock:``
+        calls it at the end of the block.
 
         Example::
 
@@ -122,6 +126,7 @@ class Clock(SimpleClock):
         self._ownership = None
 
     def __enter__(self) -> Self:
+        """Return the clock itself; the end of the block closes it."""
         return self
 
     def __exit__(
@@ -425,9 +430,9 @@ class Clock(SimpleClock):
         """Open a group of timers, with ``with``, on a clock that no Trio task drives.
 
         It is for clocks that you advance yourself: see
-        `InactiveClock.activate_manual`. The end of the block cancels the timers that
-        are pending. An exception of a callback comes out of
-        `ClockDriver.advance_timers`.
+        `InactiveClock.activate_manual`. The end of the block, however it comes,
+        cancels the timers that are pending. Open as many groups as you like. An
+        exception of a callback comes out of `ClockDriver.advance_timers`.
 
         Returns:
             A context manager whose value is a `TimerGroup`.

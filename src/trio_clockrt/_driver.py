@@ -96,9 +96,10 @@ class ClockDriver:
     def advance_timers(self, now: float | None = None) -> float | None:
         """Fire what is due, in the order of deadlines.
 
-        When very much is due, this fires only so much of it that other tasks do not
-        have to wait long for their turn; then the deadline it returns is past, and
-        the next call goes on.
+        On a clock that a Trio task drives, when very much is due, this fires only so
+        much of it that other tasks do not have to wait long for their turn; then the
+        deadline it returns is past, and the next call goes on. On other clocks it
+        fires all that is due.
 
         Args:
             now: Fire what is due at this instant, which must not be ahead of the
@@ -108,13 +109,17 @@ class ClockDriver:
             float | None: `next_deadline`.
 
         Raises:
-            ClockGone: if the clock is gone, or if now that this is done nobody uses it:
-                it has no owner, no timer, no waiter and no open timer nursery.
+            ClockGone: if the clock is gone. It is, as soon as nobody uses it, and so
+                this also ends a clock that has no open `Clock` object, no pending
+                timer, no waiting task and no open timer nursery when all that is due
+                has fired.
             ValueError: if *now* is ahead of the clock, or NaN.
             RuntimeError: if called from inside a timer's callback, or from another
                 thread than the clock's.
             Exception: what callbacks of a `TimerGroup` have raised, after everything
-                that was due has fired; more than one, as a group.
+                that was due has fired: one exception as it is, more than one in an
+                exception group. Nothing else is lost: periodic timers go on, and
+                `next_deadline` tells what would have been returned.
 
         Example::
 
@@ -181,7 +186,10 @@ class ClockDriver:
         That is when the block that activated it ends, or earlier, when nobody uses the
         clock any more: every `Clock` object is closed or dropped, no timer is pending,
         no task waits, and no timer nursery is open. Waiting here does not keep it
-        alive. This is always a checkpoint.
+        alive, but a `Clock` that somebody has forgotten does, and so does your own.
+        A clock that no Trio task drives notices its end in `advance_timers`.
+
+        This is always a checkpoint.
 
         Raises:
             RuntimeError: if called from another thread than the clock's.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class InactiveClock:
-    """A recipe for a clock, to be activated once, inside a Trio run.
+    """A recipe for a clock, to be activated once: in a Trio run, or without Trio.
 
     Until then it is plain data: it has no timers and no time.
 
@@ -87,13 +87,17 @@ class InactiveClock:
     def activate_manual(self) -> tuple[Clock, ClockDriver]:
         """Make the clock run without Trio: you call `ClockDriver.advance_timers`.
 
-        For other event loops, for threads, and for programs that only want timers. The
-        clock measures with the operating system's time. Set its timers in
-        `Clock.timer_group`, and from the thread that called this.
+        For other event loops, for threads, and for programs that only want timers. Set
+        timers in `Clock.timer_group`, from the thread that called this. The clock
+        measures with the operating system's time, its instants are those of
+        :func:`time.monotonic`, and it follows no clock of any Trio run.
 
-        The clock is gone as soon as nobody uses it any more, see
-        `ClockDriver.wait_gone`, or nobody holds the driver. Trio tasks may wait for it
-        if `ClockDriver.advance_timers` is called in their run.
+        Hold on to the driver: when nobody does, the clock is gone. It is gone too when
+        `ClockDriver.advance_timers` finds that nobody uses it any more.
+
+        Trio tasks may wait for such a clock, and open timer nurseries, while somebody
+        in the same thread calls `ClockDriver.advance_timers`, say another task, or
+        the host of a guest run.
 
         Returns:
             tuple[Clock, ClockDriver]: the clock and its driver.

@@ -118,7 +118,8 @@ class PeriodicTimer:
 
     One task at a time may wait for a tick; leave the loop whenever you like, there
     is nothing to close. Waiting is always a checkpoint, and if it is cancelled, no
-    tick is lost.
+    tick is lost. Between ticks, nobody is waiting: it takes an open `Clock` somewhere
+    to keep the clock alive then.
 
     Example::
 

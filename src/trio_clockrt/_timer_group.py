@@ -125,7 +125,8 @@ class TimerGroup:
         """Call ``fn(*args)`` once per period, for the first time one period from now.
 
         Being woken a little late does not make the calls drift. When one comes a
-        whole period late, that is a missed tick, and *missed* says how it goes on. To
+        whole period late, that is a missed tick, and *missed* says how it goes on: see
+        `MissedTick`. To
         repeat something async, use `Clock.periodic` in a task of its own.
 
         Args:
