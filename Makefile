@@ -7,7 +7,7 @@ TRIO ?= trio
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test check coverage docs bench soak clean
+.PHONY: help demo test check coverage mutants docs bench soak clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -31,6 +31,9 @@ coverage: $(VENV)/test.stamp  ## run the tests, and demand that they reach every
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+mutants: $(VENV)/mutants.stamp  ## break the library everywhere, and see what no test notices
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
@@ -58,6 +61,10 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp pyproject.toml
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	$(PIP) install --group test '$(TRIO)'
+	touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/test.stamp
+	$(PIP) install --group mutants '$(TRIO)'
 	touch $@
 
 $(VENV)/docs.stamp: $(VENV)/demo.stamp
