@@ -15,7 +15,14 @@ import trio
 import trio.testing
 from trio.lowlevel import current_root_task
 
-from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    TimerNursery,
+    open_clock,
+)
 from trio_clockrt._periodic import Grid
 
 if sys.version_info < (3, 11):
@@ -229,23 +236,27 @@ async def test_a_waiter_that_was_cancelled_first_gets_cancelled() -> None:
 
 
 async def test_a_timer_nursery_that_was_cancelled_first_is_cancelled() -> None:
+    cancelled, gone = trio.Event(), trio.Event()
+
     async def shielded() -> None:
         with trio.CancelScope(shield=True):
-            await trio.testing.wait_all_tasks_blocked()
-            await trio.testing.wait_all_tasks_blocked()
+            timers.cancel_scope.cancel()
+            cancelled.set()
+            await gone.wait()
 
     async def use(clock: Clock) -> None:
+        nonlocal timers
         async with clock.open_timers() as timers:
             timers.start_later(0, shielded)
-            await clock.delay(0.001)
-            timers.cancel_scope.cancel()
-            await trio.sleep(3600)
+            await trio.sleep_forever()
         assert timers.cancel_scope.cancelled_caught
 
+    timers: TimerNursery
     async with trio.open_nursery() as nursery:
         async with open_clock() as clock:
             nursery.start_soon(use, clock)
-            await clock.delay(0.001)
+            await cancelled.wait()
+        gone.set()
 
 
 async def test_a_gone_clock_refuses_timers_and_still_tells_the_time() -> None:
