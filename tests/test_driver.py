@@ -81,6 +81,32 @@ async def test_a_cancelled_timer_wakes_nobody(mock_clock: MockClock) -> None:
             assert await count_driver_steps(lambda: mock_clock.jump(1e6)) == 0
 
 
+async def test_what_was_fired_by_hand_wakes_nobody(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timers.call_at(5, int)
+            timers.call_at(10, int)
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.statistics().wakeups == 1
+
+            def jump_and_advance() -> None:
+                mock_clock.jump(5)
+                driver.advance_timers()
+
+            assert await count_driver_steps(jump_and_advance) == 0
+            assert driver.statistics().wakeups == 1
+            assert driver.statistics().fired == 1
+
+
+async def test_leaving_a_nursery_wakes_nobody(mock_clock: MockClock) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        await trio.testing.wait_all_tasks_blocked()
+        async with clock.open_timers():
+            pass
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver.statistics().wakeups == 1
+
+
 async def test_a_reset_can_make_a_timer_the_earliest(mock_clock: MockClock) -> None:
     calls: list[str] = []
     async with open_clock() as clock, clock.open_timers() as timers:
@@ -107,6 +133,8 @@ async def test_advance_timers_fires_what_is_due(mock_clock: MockClock) -> None:
             assert driver.advance_timers(0) == 1.0
             assert driver.advance_timers(1) == 2.0
             assert calls == [1.0]
+            assert driver.advance_timers(2.5) == 3.0  # which is the time
+            assert calls == [1.0, 2.0]
             assert driver.advance_timers() == 3.0
             assert calls == [1.0, 2.0]
             # What the task was to wake up for has fired already.
@@ -193,6 +221,77 @@ async def test_other_tasks_get_their_turn_when_very_many_tasks_are_woken(
             await trio.lowlevel.checkpoint()
     # At most two turns of the driver in a row, and tasks that were woken before.
     assert max(woken_at_turn.values()) <= 3 * 1024
+
+
+async def test_a_turn_fires_so_many(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            for n in range(3000):
+                timers.call_at(0, calls.append, n)
+            for fired in (1024, 2048, 3000):
+                driver.advance_timers()
+                assert calls == list(range(fired))
+
+
+class TickingClock(trio.abc.Clock):
+    """A clock that moves whenever somebody looks at it."""
+
+    def __init__(self, step: float) -> None:
+        self.now = 0.0
+        self.step = step
+
+    def start_clock(self) -> None: ...
+
+    def current_time(self) -> float:
+        self.now += self.step
+        return self.now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.now
+
+
+def test_a_turn_ends_when_its_time_is_up() -> None:
+    woken: list[int] = []
+
+    async def wait(clock: Clock, n: int) -> None:
+        await clock.delay_until(5)
+        woken.append(n)
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with trio.open_nursery() as nursery:
+                for n in range(1000):
+                    nursery.start_soon(wait, clock, n)
+                await trio.testing.wait_all_tasks_blocked()
+                run_clock.step = 0.0003
+                run_clock.now = 5.0
+                before = driver.statistics()
+                driver.advance_timers()
+                # One look at the clock for 16 tasks, and the fourth says 1.2 ms.
+                assert driver.statistics().fired - before.fired == 64
+                run_clock.step = 0.0
+
+    run_clock = TickingClock(0.0)
+    trio.run(main, clock=run_clock)
+    assert sorted(woken) == list(range(1000))
+
+
+def test_a_slow_periodic_callback_ends_the_turn() -> None:
+    def work() -> None:
+        run_clock.now += 0.1
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                for _ in range(10):
+                    timers.call_every(1, work)
+                run_clock.now = 1.5
+                driver.advance_timers()
+                assert driver.statistics().fired == 1
+
+    run_clock = TickingClock(0.0)
+    trio.run(main, clock=run_clock)
 
 
 def test_a_slow_callback_ends_the_turn() -> None:

@@ -6,7 +6,7 @@ import ast
 import inspect
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -23,9 +23,11 @@ from trio_clockrt import (
     ClockDriver,
     ClockGone,
     InactiveClock,
+    Timer,
     TimerNursery,
     open_clock,
 )
+from trio_clockrt._timer_queue import TimerQueue
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -240,3 +242,91 @@ def test_ctrl_c_at_every_call(ctrl_c: None) -> None:
     results = [run_interrupted(here)[0] for here in places]
     # (A place may be missed: which task comes first is up to Trio.)
     assert sum(results) > 0.9 * len(places) > 100
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "call_later",
+        "call_at",
+        "call_every",
+        "start_later",
+        "start_at",
+        "reset",
+        "cancel",
+        "cancel_timers",
+        "advance_timers",
+    ],
+)
+def test_ctrl_c_waits_until_it_is_done(
+    what: str, ctrl_c: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use(driver: ClockDriver, timers: TimerNursery, timer: Timer) -> object:
+        uses: dict[str, Callable[[], object]] = {
+            "call_later": lambda: timers.call_later(1, int),
+            "call_at": lambda: timers.call_at(1, int),
+            "call_every": lambda: timers.call_every(1, int),
+            "start_later": lambda: timers.start_later(1, trio.sleep, 0),
+            "start_at": lambda: timers.start_at(1, trio.sleep, 0),
+            "reset": lambda: timer.reset(1),
+            "cancel": timer.cancel,
+            "cancel_timers": timers.cancel_timers,
+            "advance_timers": driver.advance_timers,
+        }
+        return uses[what]()
+
+    def interrupted(method: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*args: object) -> object:
+            signal.raise_signal(signal.SIGINT)
+            return method(*args)
+
+        return wrapper
+
+    done: list[str] = []
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                timer = timers.call_later(2, int)
+                await trio.testing.wait_all_tasks_blocked()
+                for name in ("add", "discard", "due"):
+                    original = getattr(TimerQueue, name)
+                    monkeypatch.setattr(TimerQueue, name, interrupted(original))
+                use(driver, timers, timer)
+                monkeypatch.undo()
+                done.append(what)
+                await trio.lowlevel.checkpoint()
+                raise AssertionError
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=MockClock())
+    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt]
+    assert done == [what]
+
+
+def test_ctrl_c_in_a_finalizer_does_not_keep_the_driver(ctrl_c: None) -> None:
+    places: list[str] = []
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code.co_name == "wake_soon":
+            sys.setprofile(None)
+            places.append("wake_soon")
+            signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            await trio.testing.wait_all_tasks_blocked()
+            before = sys.getprofile()
+            sys.setprofile(profile)
+            del clock
+            sys.setprofile(before)
+            with trio.CancelScope(shield=True):
+                try:
+                    await driver.wait_gone()
+                except KeyboardInterrupt:
+                    await driver.wait_gone()
+                    raise
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert places == ["wake_soon"]

@@ -240,18 +240,18 @@ async def test_a_timer_nursery_that_was_cancelled_first_is_cancelled() -> None:
 
     async def shielded() -> None:
         with trio.CancelScope(shield=True):
-            timers.cancel_scope.cancel()
+            opened[0].cancel_scope.cancel()
             cancelled.set()
             await gone.wait()
 
     async def use(clock: Clock) -> None:
-        nonlocal timers
         async with clock.open_timers() as timers:
+            opened.append(timers)
             timers.start_later(0, shielded)
-            await trio.sleep_forever()
+            await clock.delay(3600)
         assert timers.cancel_scope.cancelled_caught
 
-    timers: TimerNursery
+    opened: list[TimerNursery] = []
     async with trio.open_nursery() as nursery:
         async with open_clock() as clock:
             nursery.start_soon(use, clock)

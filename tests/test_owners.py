@@ -411,6 +411,39 @@ async def test_advance_timers_fires_what_is_left_and_then_says_that_it_is_gone(
         assert driver_tasks() == []
 
 
+async def test_the_driver_ends_although_somebody_else_has_found_that_it_may() -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            timers.call_later(3600, int)
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+            timers.cancel_timers()
+        with pytest.raises(ClockGone):
+            driver.advance_timers()
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver_tasks() == []
+
+
+async def test_a_gone_clock_keeps_nothing() -> None:
+    async def use(clock: Clock) -> None:
+        try:
+            async with clock.open_timers() as timers:
+                references.append(weakref.ref(timers))
+                timers.call_later(3600, int)
+        except ExceptionGroup:
+            pass
+
+    references: list[weakref.ref[object]] = []
+    async with trio.open_nursery() as nursery:
+        async with InactiveClock().activate() as (clock, driver):
+            nursery.start_soon(use, clock)
+            nursery.start_soon(driver.wait_gone)
+            await trio.testing.wait_all_tasks_blocked()
+    gc.collect()
+    assert [reference() for reference in references] == [None]
+    assert clock.instant() > 0
+
+
 async def test_a_callback_closes_the_clock(mock_clock: MockClock) -> None:
     calls: list[int] = []
     async with InactiveClock().activate() as (clock, driver):

@@ -201,3 +201,37 @@ def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> N
     finally:
         tracemalloc.stop()
     assert peak - before < 20_000  # bytes; one per timer would be more
+
+
+@pytest.mark.parametrize("keep", [30, 31, 300])
+def test_a_heap_that_was_rebuilt_is_in_order_and_small(keep: int) -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    entries = [Entry(random.Random(n).uniform(0, 1e6)) for n in range(1000)]
+    for entry in entries:
+        queue.add(entry)
+    assert queue.next_deadline() == min(entry.when for entry in entries)
+    for entry in entries[keep:]:
+        queue.discard(entry)
+    # At most as many stale keys as others, and some.
+    heap = queue._cells.heap()
+    assert len(heap) <= 2 * keep + 64
+    left = sorted(entries[:keep], key=lambda entry: entry.when)
+    assert list(queue.due(5e5)) == [entry for entry in left if entry.when <= 5e5]
+    assert list(queue.due(inf)) == [entry for entry in left if entry.when > 5e5]
+
+
+@pytest.mark.parametrize("keep", [2, 3, 100])
+def test_a_heap_does_not_grow_with_what_is_discarded(keep: int) -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    for n in range(keep):
+        queue.add(Entry(n))
+    queue.next_deadline()
+    heap = queue._cells.heap()
+    longest = 0
+    for n in range(2000):
+        entry = Entry(1000 + n)
+        queue.add(entry)
+        queue.discard(entry)
+        longest = max(longest, len(heap))
+    assert longest <= 2 * keep + 64 + 3
+    assert len(list(queue.due(inf))) == keep
