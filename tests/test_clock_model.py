@@ -363,7 +363,8 @@ class ClockMachine(RuleBasedStateMachine):
             statistics.pending + statistics.fired + statistics.cancelled
         )
         deadline = min((pending.deadline for pending in self.pending), default=inf)
-        assert self.driver.next_deadline == (None if deadline == inf else deadline)
+        next_deadline = self.run.do(lambda: self.driver.next_deadline)
+        assert next_deadline == (None if deadline == inf else deadline)
         for clock in self.open + self.closed:
             assert clock.alive == self.alive
             assert clock.instant() == self.now

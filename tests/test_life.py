@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from trio_clockrt import (
     open_clock,
 )
 from trio_clockrt._periodic import Grid
+from trio_clockrt._waiters import EndWaiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -398,6 +399,41 @@ async def test_a_defect_and_a_group_with_cancellations_in_it(
     assert isinstance(nested, ExceptionGroup)
     [error] = nested.exceptions
     assert isinstance(error, ValueError)
+
+
+async def test_a_defect_while_others_are_told_of_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def clock_gone(self: object) -> None:
+        raise Defect
+
+    monkeypatch.setattr(EndWaiter, "_clock_gone", clock_gone)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(Defect):
+            async with InactiveClock().activate() as (_clock, driver):
+                nursery.start_soon(driver.wait_gone)
+                await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_timer_nursery_that_its_task_has_abandoned() -> None:
+    # Trio says so to the task, and the clock is not to make that any worse.
+    async def generator(clock: Clock) -> AsyncGenerator[None, None]:
+        async with clock.open_timers(on_exit="cancel"):
+            yield
+
+    async def use(clock: Clock) -> None:
+        generators.append(generator(clock))
+        await generators[0].__anext__()
+
+    generators: list[AsyncGenerator[None, None]] = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(use, clock)
+    [error] = caught.value.exceptions
+    assert "Nursery stack corrupted" in str(error)
+    with suppress(RuntimeError, BaseExceptionGroup):
+        await generators[0].aclose()
 
 
 async def test_a_defect_while_a_timer_fires(monkeypatch: pytest.MonkeyPatch) -> None:

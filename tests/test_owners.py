@@ -16,6 +16,7 @@ from trio.lowlevel import current_root_task
 from trio.testing import MockClock
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
+from trio_clockrt._alarm import TrioAlarm
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -338,13 +339,18 @@ def test_dropped_when_nothing_can_be_posted_to_the_run_any_more() -> None:
     owners: list[Clock] = []
 
     async def main() -> None:
-        async with open_clock() as clock:
-            owners.append(clock.clone())
-            await clock.delay(60)
+        async with open_clock() as one, open_clock() as two:
+            owners.extend([one.clone(), two.clone()])
+            await two.delay(60)
 
-    with pytest.raises(trio.TrioInternalError):
+    with pytest.raises(trio.TrioInternalError) as caught:
         trio.run(main, clock=Crash())
+    del owners[0]
+    with pytest.raises(ClockGone, match="run crashed"):
+        owners[0].open_timers()
+    assert not owners[0].alive
     owners.clear()
+    del caught
     gc.collect()
 
 
@@ -520,3 +526,63 @@ def test_ctrl_c_while_waiting_for_the_end() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
+
+
+async def test_a_closed_clock_says_so_in_another_thread_too() -> None:
+    def elsewhere() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            closed.clone()
+
+    async with open_clock() as clock:
+        closed = clock.clone()
+        closed.close()
+        await trio.to_thread.run_sync(elsewhere)
+
+
+def test_two_threads_activate_one_recipe() -> None:
+    recipe = InactiveClock()
+    early = recipe.activate()
+    recipe.activate_manual()
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"clone\(\)"):
+            await early.__aenter__()
+
+    trio.run(main)
+
+
+# --- between the driver's look and its sleep ---
+
+
+@pytest.mark.parametrize("what", ["register", "cancel and close"])
+async def test_a_finalizer_before_the_driver_is_asleep(
+    what: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    async def sleep(self: TrioAlarm, set_deadline: Callable[[], object]) -> None:
+        if todo:
+            todo.pop()()
+        await original(self, set_deadline)
+
+    def register() -> None:
+        timers.call_at(1, calls.append, "one")
+
+    def cancel_and_close() -> None:
+        hour.cancel()
+        clock.close()
+
+    original = TrioAlarm.sleep
+    monkeypatch.setattr(TrioAlarm, "sleep", sleep)
+    todo: list[Callable[[], None]] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            hour = timers.call_at(3600, calls.append, "hour")
+            todo.append(register if what == "register" else cancel_and_close)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not todo
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert calls == (["one"] if what == "register" else [])
+        clock.close()
+        await driver.wait_gone()

@@ -924,3 +924,69 @@ async def test_the_block_of_another_clock(autojump_clock: MockClock) -> None:
             nursery.start_soon(use, one, "one")
             nursery.start_soon(use, two, "two")
         assert sorted(calls) == ["one", "two"]
+
+
+async def test_a_finalizer_cancels_the_timer_that_is_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def discard(self: _timer_queue.TimerQueue[Any], entry: Any) -> bool:
+        monkeypatch.undo()
+        results.append(timer.cancel())
+        return self.discard(entry)
+
+    results: list[bool] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            timer = timers.call_later(3600, print, "never")
+            monkeypatch.setattr(_timer_queue.TimerQueue, "discard", discard)
+            results.append(timer.cancel())
+            assert results == [False, True]
+            assert driver.statistics().pending == 0
+
+
+@pytest.mark.parametrize("readings", [2, 3])
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_a_periodic_timer_is_changed_just_as_it_fires(how: str, readings: int) -> None:
+    class Hooked(trio.abc.Clock):
+        """A run's clock is Python, so anything may happen while somebody reads it."""
+
+        now = 0.0
+        readings = -1
+
+        def start_clock(self) -> None: ...
+
+        def current_time(self) -> float:
+            self.readings -= 1
+            if not self.readings:
+                if how == "cancel":
+                    made[0].cancel()
+                else:
+                    made[0].reset(5)
+            return self.now
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            return deadline - self.now
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                timer = timers.call_every(1, calls.append, "periodic")
+                made.append(timer)
+                timers.call_at(1.5, calls.append, "other")
+                run_clock.now = 1.0
+                # The driver's, and then those of the timer.
+                run_clock.readings = readings
+                driver.advance_timers()
+                run_clock.readings = -1
+                assert calls == []
+                assert timer.pending == (how == "reset")
+                assert driver.statistics().pending == 1 + (how == "reset")
+                assert driver.next_deadline == 1.5
+                run_clock.now = 6.0
+                driver.advance_timers()
+                assert calls == ["other", *(["periodic"] if how == "reset" else [])]
+
+    run_clock = Hooked()
+    made: list[Timer] = []
+    calls: list[str] = []
+    trio.run(main, clock=run_clock)

@@ -395,7 +395,7 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
         assert not clock.alive
         assert not first.pending
         assert not second.pending
-        assert repr(timers) == "<TimerGroup, 0 timers pending>"
+        assert clock._state.pending == 0
 
 
 def test_it_is_freed_without_the_garbage_collector() -> None:
@@ -608,6 +608,90 @@ async def test_whoever_waits_when_the_driver_is_dropped() -> None:
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
         del driver
+
+
+@pytest.mark.parametrize("in_another_thread", [False, True])
+async def test_whoever_waits_when_the_driver_is_dropped_anywhere(
+    in_another_thread: bool,
+) -> None:
+    told: list[str] = []
+    clock, driver = InactiveClock().activate_manual()
+
+    async def delay() -> None:
+        with pytest.raises(ClockGone, match="nobody holds the driver"):
+            await clock.delay(60)
+        told.append("delay")
+
+    async def timers() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with clock.open_timers() as timers:
+                timers.call_later(60, int)
+        assert caught.group_contains(ClockGone)
+        told.append("timers")
+
+    async def timeout() -> None:
+        with pytest.raises(ClockGone):
+            with clock.move_on_after(60):
+                await trio.sleep_forever()
+        told.append("timeout")
+
+    async def cancelled_first() -> None:
+        with clock.move_on_after(60) as scope:
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                await dropped.wait()
+            await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+        told.append("cancelled")
+
+    async def cancelled() -> None:
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
+            await clock.delay(60)
+        told.append("cancelled")
+
+    dropped = trio.Event()
+    scopes: list[trio.CancelScope] = []
+    async with trio.open_nursery() as nursery:
+        for wait in (delay, timers, timeout, cancelled_first):
+            nursery.start_soon(wait)
+        nursery.start_soon(wait_gone, driver)
+        if not in_another_thread:
+            nursery.start_soon(cancelled)
+        await trio.testing.wait_all_tasks_blocked()
+        drivers = [driver]
+        del driver
+        if in_another_thread:
+            await trio.to_thread.run_sync(drivers.clear)
+        else:
+            drivers.clear()
+            scopes[0].cancel()  # before it is told
+        dropped.set()
+    told.sort()
+    both = ["cancelled"] * (1 if in_another_thread else 2)
+    assert told == [*both, "delay", "timeout", "timers"]
+
+
+async def wait_gone(driver: ClockDriver) -> None:
+    waiting = driver.wait_gone()
+    del driver
+    await waiting
+
+
+async def test_the_driver_is_dropped_between_a_check_and_its_waiter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    drivers = [driver]
+    del driver
+
+    def dropping(seconds: object, name: str) -> float:
+        drivers.clear()
+        return 60.0
+
+    monkeypatch.setattr("trio_clockrt._clock.to_seconds", dropping)
+    with pytest.raises(ClockGone):
+        await clock.delay(60)  # an int, so that it is converted
 
 
 async def test_wait_gone(time: HandMovedTime) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import trio
 from trio.lowlevel import (
@@ -18,6 +20,8 @@ from trio.lowlevel import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._state import State
+
 
 class TrioAlarm:
     """Lets one task sleep until a deadline on the run's clock, which can be moved."""
@@ -27,6 +31,8 @@ class TrioAlarm:
         self._scope = trio.CancelScope()
         self._token = current_trio_token()
 
+    def note_run(self) -> None: ...
+
     def move(self, deadline: float) -> None:
         """Change the deadline; somebody must be asleep."""
         self.deadline = deadline
@@ -35,28 +41,20 @@ class TrioAlarm:
     @enable_ki_protection
     def wake_soon(self, _: object = None) -> None:
         """Wake whoever is asleep by then; from any thread, and from finalizers."""
-        self._post(self._wake)
+        post(self._token, self._wake)
 
     def is_over(self) -> bool:
         """Whether the run has ended, and whoever is still asleep will never wake up."""
-        return not self._post(int)
-
-    def _post(self, fn: Callable[[], object]) -> bool:
-        try:
-            self._token.run_sync_soon(fn, idempotent=True)
-        except (trio.RunFinishedError, OSError):
-            # OSError, as a run that has crashed has closed its sockets, no more.
-            return False
-        return True
+        return not post(self._token, int)
 
     def _wake(self) -> None:
         if self.deadline != -inf:
             self._scope.cancel()
 
-    async def sleep(self, deadline: float) -> None:
-        """Sleep until the deadline, or what it has been moved to."""
+    async def sleep(self, set_deadline: Callable[[], object]) -> None:
+        """Sleep until the deadline that the function moves it to, or somebody later."""
         task = current_task()
-        scope = self._scope = trio.CancelScope(deadline=deadline)
+        scope = self._scope = trio.CancelScope()
 
         def abort(_: object) -> Abort:
             self.deadline = -inf
@@ -68,14 +66,23 @@ class TrioAlarm:
             return Abort.SUCCEEDED
 
         with scope:
-            self.deadline = deadline
+            # From here on it can be moved; what has happened before, the function sees.
+            self.deadline = inf
+            set_deadline()
             await wait_task_rescheduled(abort)
 
 
 class NoAlarm:
-    """For a driver that never sleeps, as its caller does that."""
+    """For a driver that never sleeps, as its caller does that.
+
+    It notices when somebody drops the driver: nobody else could make a timer fire.
+    """
 
     deadline = -inf
+
+    def __init__(self) -> None:
+        # Where tasks wait, if any do.
+        self._token: trio.lowlevel.TrioToken | None = None
 
     def move(self, deadline: float) -> None: ...
 
@@ -83,3 +90,27 @@ class NoAlarm:
 
     def is_over(self) -> bool:
         return False
+
+    def tie(self, driver: object, state: State) -> None:
+        self._driver = ref(driver, partial(self._lose_driver, state))
+
+    def note_run(self) -> None:
+        """A task is going to wait."""
+        self._token = current_trio_token()
+
+    @enable_ki_protection
+    def _lose_driver(self, state: State, _: object) -> None:
+        # At any moment, in any thread, so that nobody can be told here and now.
+        state.lose_driver()
+        if self._token is not None:
+            post(self._token, state.tell_everybody)
+
+
+def post(token: trio.lowlevel.TrioToken, fn: Callable[[], object]) -> bool:
+    """Call it soon in that run; tells whether the run is still there."""
+    try:
+        token.run_sync_soon(fn, idempotent=True)
+    except (trio.RunFinishedError, OSError):
+        # OSError, as a run that has crashed has closed its sockets, no more.
+        return False
+    return True

@@ -152,7 +152,8 @@ class Clock(SimpleClock):
         return self._state
 
     def _refuse(self) -> NoReturn:
-        self._state.check()
+        if not self._state.alive:
+            raise self._state.gone()
         raise trio.ClosedResourceError(
             "this Clock object has been closed, so it can only read the time; give "
             "whoever still needs timers a clone() of their own, before it is closed"

@@ -89,7 +89,11 @@ class ClockDriver:
             None
             True
         """
-        deadline = self._state.next_deadline()
+        state = self._state
+        if not state.alive:
+            return None
+        state.check()
+        deadline = state.next_deadline()
         return None if deadline == inf else deadline
 
     @enable_ki_protection
@@ -205,6 +209,7 @@ class ClockDriver:
             False
         """
         state = self._state
+        del self  # to wait does not keep a driver
         if state.alive:
             state.check()
             waiter = EndWaiter(state)
@@ -259,28 +264,30 @@ class DriverTask:
         except (trio.Cancelled, GeneratorExit):
             raise  # the run is shutting down, or has been dropped
         except BaseException as exc:
-            self._defect = exc
+            self._fail(exc)
             because = "its driver has failed"
-            self._block.cancel()
         finally:
             try:
                 self._state.end(because)
-            finally:
-                self._stopped = True
-                if self._stopper is not None:
-                    reschedule(self._stopper)
+            except BaseException as exc:
+                self._fail(exc)
+            self._stopped = True
+            if self._stopper is not None:
+                reschedule(self._stopper)
+
+    def _fail(self, exc: BaseException) -> None:
+        self._defect = exc
+        self._block.cancel()
 
     async def _drive(self) -> None:
-        driver, alarm = self._driver, self._alarm
+        driver, alarm, state = self._driver, self._alarm, self._state
         while True:
             driver._wakeups += 1
             try:
                 deadline = driver.advance_timers()
             except ClockGone:
                 return
-            if deadline is None:
-                await alarm.sleep(inf)
-            elif deadline <= self._state.now():
+            if deadline is not None and deadline <= state.now():
                 await checkpoint()
             else:
-                await alarm.sleep(deadline)
+                await alarm.sleep(state.rearm)

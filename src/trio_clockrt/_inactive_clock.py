@@ -45,7 +45,8 @@ class InactiveClock:
     """
 
     def __init__(self) -> None:
-        self._consumed = False
+        # Taken out in one step, by whichever thread is the first.
+        self._left: list[None] = [None]
 
     def clone(self) -> InactiveClock:
         """Another recipe for such a clock, whether or not this one is used up.
@@ -118,23 +119,33 @@ class InactiveClock:
             2
         """
         self._check()
+        alarm = NoAlarm()
         state = State(
-            SystemSource(), NoAlarm(), get_ident, driven=False, name="activate_manual()"
+            SystemSource(), alarm, get_ident, driven=False, name="activate_manual()"
         )
         driver = ClockDriver(state)
-        state.need(driver)
-        self._consumed = True
+        alarm.tie(driver, state)
+        self._take()
         return Clock(state, state.own()), driver
 
     def _check(self) -> None:
-        if self._consumed:
+        self._take()
+        self._put_back()
+
+    def _take(self) -> None:
+        try:
+            self._left.pop()
+        except IndexError:
             raise RuntimeError(
                 "this InactiveClock has been activated already, and a recipe makes "
                 "one clock only; activate a clone() of it, or call open_clock() again"
-            )
+            ) from None
+
+    def _put_back(self) -> None:
+        self._left.append(None)
 
     def __repr__(self) -> str:
-        return f"<InactiveClock{', activated already' if self._consumed else ''}>"
+        return f"<InactiveClock{'' if self._left else ', activated already'}>"
 
 
 def open_clock() -> AbstractAsyncContextManager[Clock]:
@@ -182,8 +193,15 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
         # driver, which is no child of this block.
         self._scope = trio.CancelScope()
         self._task = DriverTask(driver, alarm)
-        self._task.start(self._scope)
-        self._recipe._consumed = True
+        self._recipe._take()
+        try:
+            self._task.start(self._scope)
+        except RuntimeError:
+            self._recipe._put_back()
+            raise RuntimeError(
+                "the Trio run is shutting down, and its system nursery is closed: it "
+                "is too late to activate a clock"
+            ) from None
         self._scope.__enter__()
         return Clock(state, state.own()), driver
 

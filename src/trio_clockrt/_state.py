@@ -65,6 +65,10 @@ class Alarm(Protocol):
         """Whether the driver has gone without a word."""
         ...
 
+    def note_run(self) -> None:
+        """A task is going to wait, in the run that is here."""
+        ...
+
 
 class Ownership:
     """What every open `Clock` of an activation holds, and nobody else.
@@ -153,7 +157,7 @@ class State:
 
     @property
     def pending(self) -> int:
-        return self.registered - self.fired - self.cancelled
+        return self.alive * (self.registered - self.fired - self.cancelled)
 
     def own(self) -> Ownership:
         """Begin to be owned, by those who will hold the result."""
@@ -215,20 +219,14 @@ class State:
     def unwatch(self, watcher: Dependent) -> None:
         self._watchers.pop(watcher, None)
 
-    def need(self, driver: object) -> None:
-        """End when *driver* is dropped: nobody else could make a timer fire."""
-        self._driver = ref(driver, self._lose_driver)
-
-    def _lose_driver(self, _: object) -> None:
-        because = "nobody holds the driver that came with it any more"
-        if self._is_here():
-            self.end(because)
-        else:
-            self._gone_because = because
-            self._home = None
+    def note_run(self) -> None:
+        """A task is going to wait, in the run that is here."""
+        self._alarm.note_run()
 
     def add(self, waiter: Waiter) -> None:
         """Register, after a `check`."""
+        if self._home is None:
+            raise self.gone()  # meanwhile
         if self._changing:
             self._postponed.append(partial(self.add, waiter))
             return
@@ -245,13 +243,11 @@ class State:
 
     def discard(self, waiter: Waiter) -> None:
         """Cancel, if it is registered. The driver will not wake up for it."""
-        self.discard_all((waiter,))
+        self._replace((waiter,))
 
     def discard_all(self, waiters: Collection[Waiter]) -> None:
         """Cancel those that are registered."""
-        if self._home is not None:
-            self.check()
-            self._replace(waiters)
+        self._replace(waiters)
 
     def move(self, waiter: Waiter, when: float) -> None:
         """Register for another instant, after a `check`, and not for the old one."""
@@ -260,6 +256,8 @@ class State:
     def _replace(
         self, old: Collection[Waiter], new: Waiter | None = None, when: float = inf
     ) -> None:
+        if self._home is None:
+            return  # whatever is left is about to be told
         if self._changing:
             self._postponed.append(partial(self._replace, old, new, when))
             return
@@ -278,7 +276,7 @@ class State:
                 if when < earliest:
                     earliest = when
             if earliest <= alarm_at:
-                self._rearm()
+                self.rearm()
         finally:
             self._changing = False
         if self._postponed:
@@ -287,11 +285,15 @@ class State:
     def next_deadline(self) -> float:
         if self._changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
-        self._changing = True
-        try:
-            return self._queue.next_deadline()
-        finally:
-            self._changing = False
+        while True:
+            self._changing = True
+            try:
+                deadline = self._queue.next_deadline()
+            finally:
+                self._changing = False
+            if not self._postponed:
+                return deadline
+            self._catch_up()
 
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""
@@ -333,7 +335,7 @@ class State:
             else:
                 self._pass = None
             self._changing = True
-            self._rearm()
+            self.rearm()
         finally:
             self._firing = self._changing = False
         if self._postponed:
@@ -341,14 +343,22 @@ class State:
 
     def end(self, because: str) -> None:
         """The clock is gone: tell everybody who waits. Idempotent."""
-        if self._changing:
-            self._postponed.append(partial(self.end, because))
-            return
         if self._home is not None:
+            # Of a run that has crashed there is nobody to be told.
+            anybody_there = self._is_here()
+            self._home = None
             self._gone_because = because
-        # Of a run that has crashed there is nobody to be told.
-        anybody_there = self._is_here()
+            self._end(anybody_there)
+
+    def lose_driver(self) -> None:
+        """The clock is gone, and `tell_everybody` follows, where tasks wait."""
         self._home = None
+        self._gone_because = "nobody holds the driver that came with it any more"
+
+    def tell_everybody(self) -> None:
+        self._end(True)
+
+    def _end(self, anybody_there: bool) -> None:
         self._ownership = _nobody
         if self._pass is not None:
             self._pass.close()
@@ -374,7 +384,8 @@ class State:
         while self._postponed:
             self._postponed.popleft()()
 
-    def _rearm(self) -> None:
+    def rearm(self) -> None:
+        """Let the alarm ring at the earliest deadline, if somebody is asleep."""
         alarm = self._alarm
         if alarm.deadline != -inf:
             deadline = self._queue.next_deadline()

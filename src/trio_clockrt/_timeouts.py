@@ -47,7 +47,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self._state.check()
         if self._after is not None:
             self.when = self._state.now() + self._after
-        task_to_wait()
+        task_to_wait(self._state)
         self._scope.__enter__()
         self._state.add(self)
         return self._scope
@@ -74,5 +74,5 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         return True
 
     def _clock_gone(self) -> None:
-        self._gone = True
+        self._gone = not self._scope.cancel_called
         self._scope.cancel()

@@ -66,7 +66,7 @@ class Timer:
             fired
             False
         """
-        return self in self._group._pending
+        return self in self._group._pending and self._group._state.alive
 
     @enable_ki_protection
     def cancel(self) -> bool:
@@ -183,9 +183,11 @@ class PeriodicCallback(Timer):
         return when
 
     def _fire(self) -> bool:
-        group = self._group
+        group, when = self._group, self.when
         if self in group._pending and not group._is_over():
             now = group._state.now()
+            if self not in group._pending or self.when != when:
+                return True  # cancelled or reset while we looked at the clock
             self._grid.advance(now, missed=self._grid.whole_period_late(now))
             self.when = self._grid.next_tick
             group._state.add(self)

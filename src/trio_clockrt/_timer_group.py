@@ -177,6 +177,8 @@ class TimerGroup:
             >>> trio.run(main)
         """
         if self._pending:
+            if self._state.alive:
+                self._state.check()
             timers = list(self._pending)
             self._state.discard_all(timers)
             for timer in timers:
@@ -198,10 +200,14 @@ class TimerGroup:
         return timer
 
     def _cancel(self, timer: Timer) -> bool:
-        if timer not in self._pending:
+        if not timer.pending:
             return False
+        self._state.check()
+        # In this order, as a finalizer may cancel it before discard() returns.
+        del self._pending[timer]
         self._state.discard(timer)
-        self._remove(timer)
+        if not self._pending:
+            self._drained()
         return True
 
     def _remove(self, timer: Timer) -> None:
@@ -222,8 +228,8 @@ class TimerGroup:
 
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
-        self._closed = True
         self.cancel_timers()
+        self._closed = True
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
@@ -245,12 +251,14 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
             )
         self._state = state
 
+    @enable_ki_protection
     def __enter__(self) -> TimerGroup:
         self._enter_once()
         self._state.check()
         self._timers = TimerGroup(self._state)
         return self._timers
 
+    @enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

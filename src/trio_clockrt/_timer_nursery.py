@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -18,6 +19,7 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
+from ._errors import ClockGone
 from ._timer import Timer
 from ._timer_group import TimerGroup
 from ._waiters import task_to_wait
@@ -166,6 +168,12 @@ class TimerNursery(TimerGroup):
         timer._context.run(start, self._run_child, timer)
         self._children += 1
 
+    def _raise(self, exc: BaseException, what: str) -> None:
+        # If its task has left the nursery without closing it, such as an async
+        # generator that nobody has finished, then Trio has told that task so.
+        with suppress(RuntimeError):
+            self._nursery.start_soon(_raise, exc, name=f"{what} of {self._state.name}")
+
     async def _run_child(self, timer: _Start) -> None:
         try:
             await run_async_fn(timer._fn, timer._args)
@@ -180,12 +188,10 @@ class TimerNursery(TimerGroup):
         return self._closing or self.cancel_scope.cancel_called
 
     def _failed(self, exc: BaseException) -> None:
-        name = f"failed callback of a timer of {self._state.name}"
-        self._nursery.start_soon(_raise, exc, name=name)
+        self._raise(exc, "failed callback of a timer")
 
     def _clock_gone(self) -> None:
-        name = f"timers of the gone clock of {self._state.name}"
-        self._nursery.start_soon(_raise_clock_gone, self._state, name=name)
+        self._raise(self._state.gone(), "timers of the gone clock")
 
     def _close(self) -> None:
         super()._close()
@@ -243,7 +249,7 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
     async def __aenter__(self) -> TimerNursery:
         self._enter_once()
         self._state.check()
-        task_to_wait()
+        task_to_wait(self._state)
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         self._timers = TimerNursery(self._state, nursery)
@@ -285,12 +291,9 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
 async def _raise(exc: BaseException) -> NoReturn:
     try:
+        if isinstance(exc, ClockGone):
+            # Whoever has been cancelled before the clock went has been cancelled.
+            await checkpoint_if_cancelled()
         raise exc
     finally:
         del exc  # it refers to this frame
-
-
-async def _raise_clock_gone(state: State) -> NoReturn:
-    # Whoever has been cancelled before the clock went has been cancelled.
-    await checkpoint_if_cancelled()
-    raise state.gone()

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from ._state import State
 
 
-def task_to_wait() -> Task:
+def task_to_wait(state: State) -> Task:
     """The current task, or an error that says who cannot wait."""
     try:
+        if not state.driven:
+            state.note_run()
         return current_task()
     except RuntimeError:
         raise RuntimeError(
@@ -39,7 +41,7 @@ class TaskWaiter:
     def __init__(self, state: State, when: float) -> None:
         self._state = state
         # None once it has been cancelled.
-        self._task: Task | None = task_to_wait()
+        self._task: Task | None = task_to_wait(state)
         self.when = when
 
     def move(self, when: float) -> None:
@@ -47,8 +49,9 @@ class TaskWaiter:
         self._state.move(self, when)
 
     def abort(self, _: object) -> Abort:
-        self._state.discard(self)
+        # In this order, as the clock may end before discard() returns.
         self._task = None
+        self._state.discard(self)
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
@@ -68,7 +71,7 @@ class EndWaiter:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._task = task_to_wait()
+        self._task = task_to_wait(state)
 
     def abort(self, _: object) -> Abort:
         self._state.unwatch(self)
