@@ -53,7 +53,7 @@ PYTEST = [
     # This takes as long as many others, and they would notice the same.
     *("-k", "not very_many_tasks"),
 ]
-SHORTER = {"SOAK_STEPS": "3000", "SOAK_TIMERS": "10000"}
+SHORTER = {"SOAK_STEPS": "3000"}
 # These take a moment and notice most. What they let pass meets all the others.
 QUICK = [
     f"tests/test_{name}.py"
