@@ -241,6 +241,7 @@ async def press_ctrl_c() -> None:
 def test_interrupt(
     fn: Callable[[], Awaitable[None]],
     args: list[str],
+    ctrl_c: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

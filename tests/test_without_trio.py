@@ -655,12 +655,12 @@ async def test_whoever_waits_when_the_driver_is_dropped_anywhere(
     async with trio.open_nursery() as nursery:
         for wait in (delay, timers, timeout, cancelled_first):
             nursery.start_soon(wait)
-        nursery.start_soon(wait_gone, driver)
+        drivers = [driver]
+        del driver
+        nursery.start_soon(wait_gone, drivers)
         if not in_another_thread:
             nursery.start_soon(cancelled)
         await trio.testing.wait_all_tasks_blocked()
-        drivers = [driver]
-        del driver
         if in_another_thread:
             await trio.to_thread.run_sync(drivers.clear)
         else:
@@ -672,10 +672,8 @@ async def test_whoever_waits_when_the_driver_is_dropped_anywhere(
     assert told == [*both, "delay", "timeout", "timers"]
 
 
-async def wait_gone(driver: ClockDriver) -> None:
-    waiting = driver.wait_gone()
-    del driver
-    await waiting
+async def wait_gone(drivers: list[ClockDriver]) -> None:
+    await drivers[0].wait_gone()
 
 
 async def test_the_driver_is_dropped_between_a_check_and_its_waiter(

@@ -21,7 +21,7 @@ from trio.lowlevel import (
 
 from ._durations import to_instant
 from ._errors import ClockGone
-from ._waiters import EndWaiter
+from ._waiters import wait_for_end
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -183,7 +183,6 @@ class ClockDriver:
             lateness_max=state.lateness_max if state.lateness else None,
         )
 
-    @enable_ki_protection
     async def wait_gone(self) -> None:
         """Wait until the clock is gone.
 
@@ -210,13 +209,7 @@ class ClockDriver:
         """
         state = self._state
         del self  # to wait does not keep a driver
-        if state.alive:
-            state.check()
-            waiter = EndWaiter(state)
-            state.watch(waiter)
-            await wait_task_rescheduled(waiter.abort)
-        else:
-            await checkpoint()
+        await wait_for_end(state)
 
     def __repr__(self) -> str:
         return f"<ClockDriver {self._state}>"

@@ -8,8 +8,11 @@ import outcome
 from trio.lowlevel import (
     Abort,
     Task,
+    checkpoint,
     current_task,
+    enable_ki_protection,
     reschedule,
+    wait_task_rescheduled,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class TaskWaiter:
 
 
 class EndWaiter:
-    """The current task, about to wait for the end; used like `TaskWaiter`."""
+    """The current task, about to wait for the end."""
 
     __slots__ = ("_state", "_task")
 
@@ -79,3 +82,15 @@ class EndWaiter:
 
     def _clock_gone(self) -> None:
         reschedule(self._task)
+
+
+@enable_ki_protection
+async def wait_for_end(state: State) -> None:
+    """Return when the clock is gone; always a checkpoint."""
+    if state.alive:
+        state.check()
+        waiter = EndWaiter(state)
+        state.watch(waiter)
+        await wait_task_rescheduled(waiter.abort)
+    else:
+        await checkpoint()
