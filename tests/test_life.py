@@ -427,11 +427,15 @@ async def test_a_timer_nursery_that_its_task_has_abandoned() -> None:
         await generators[0].__anext__()
 
     generators: list[AsyncGenerator[None, None]] = []
-    with pytest.raises(ExceptionGroup) as caught:
+    errors: list[str] = []
+    try:
         async with open_clock() as clock, trio.open_nursery() as nursery:
             nursery.start_soon(use, clock)
-    [error] = caught.value.exceptions
-    assert "Nursery stack corrupted" in str(error)
+    except ExceptionGroup as group:
+        errors.extend(map(str, group.exceptions))
+    # (Trio 0.27 does not notice.)
+    assert errors or trio.__version__.startswith("0.27.")
+    assert all("Nursery stack corrupted" in error for error in errors)
     with suppress(RuntimeError, BaseExceptionGroup):
         await generators[0].aclose()
 
