@@ -416,6 +416,9 @@ async def test_a_defect_while_others_are_told_of_the_end(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.skipif(
+    trio.__version__.startswith("0.27."), reason="Trio 0.27 does not notice that"
+)
 async def test_a_timer_nursery_that_its_task_has_abandoned() -> None:
     # Trio says so to the task, and the clock is not to make that any worse.
     async def generator(clock: Clock) -> AsyncGenerator[None, None]:
@@ -427,15 +430,11 @@ async def test_a_timer_nursery_that_its_task_has_abandoned() -> None:
         await generators[0].__anext__()
 
     generators: list[AsyncGenerator[None, None]] = []
-    errors: list[str] = []
-    try:
+    with pytest.raises(ExceptionGroup) as caught:
         async with open_clock() as clock, trio.open_nursery() as nursery:
             nursery.start_soon(use, clock)
-    except ExceptionGroup as group:
-        errors.extend(map(str, group.exceptions))
-    # (Trio 0.27 does not notice.)
-    assert errors or trio.__version__.startswith("0.27.")
-    assert all("Nursery stack corrupted" in error for error in errors)
+    [error] = caught.value.exceptions
+    assert "Nursery stack corrupted" in str(error)
     with suppress(RuntimeError, BaseExceptionGroup):
         await generators[0].aclose()
 
