@@ -102,6 +102,7 @@ class State:
     registered: int
     fired: int
     cancelled: int
+    lateness_max: float
 
     def __init__(
         self,
