@@ -42,7 +42,7 @@ docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 bench: $(VENV)/demo.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for half an hour
+soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 40 minutes
 	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 $(BIN)/python -m pytest -v \
 		-o faulthandler_timeout=0 --durations=0 tests/test_*_model.py \
 		tests/test_timer_queue.py tests/test_leaving_nothing_behind.py $(ARGS)

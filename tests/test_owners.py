@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
+from crashed_run import Crash
 from trio.lowlevel import current_root_task
 from trio.testing import MockClock
 
@@ -323,19 +324,6 @@ def test_dropped_in_a_thread_after_the_run() -> None:
 # Trio, too, complains when its tasks are thrown away.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_dropped_when_nothing_can_be_posted_to_the_run_any_more() -> None:
-    class Crash(trio.abc.Clock):
-        """Makes the run crash when it would wait."""
-
-        def start_clock(self) -> None: ...
-
-        def current_time(self) -> float:
-            return 0.0
-
-        def deadline_to_sleep_time(self, deadline: float) -> float:
-            if deadline == 60:
-                raise ZeroDivisionError
-            return 0.0
-
     owners: list[Clock] = []
 
     async def main() -> None:

@@ -26,6 +26,7 @@ from trio.testing import MockClock
 from trio_clockrt import (
     Clock,
     ClockDriver,
+    ClockGone,
     InactiveClock,
     MissedTick,
     Timer,
@@ -990,3 +991,17 @@ def test_a_periodic_timer_is_changed_just_as_it_fires(how: str, readings: int) -
     made: list[Timer] = []
     calls: list[str] = []
     trio.run(main, clock=run_clock)
+
+
+async def test_a_callback_raises_clock_gone_and_another_cancels(
+    autojump_clock: MockClock,
+) -> None:
+    # It is an exception of the callback like any other.
+    async with open_clock() as gone:
+        pass
+    async with open_clock() as clock:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with clock.open_timers() as timers:
+                timers.call_later(1, gone.move_on_after, 1)
+                timers.call_later(1, timers.cancel_scope.cancel)
+        assert [type(error) for error in caught.value.exceptions] == [ClockGone]

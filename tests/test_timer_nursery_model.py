@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from math import inf
+from typing import Literal
 
 import attrs
 import hypothesis.strategies as st
@@ -46,7 +47,7 @@ class Model:
 
     number: int
     does: str
-    timer: Timer | None = None
+    timer: Timer = attrs.field(init=False)
     deadline: float = inf
     registration: int = 0
     period: float = 0.0
@@ -152,7 +153,7 @@ class TimerNurseryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.phase == "closed")
     @rule(on_exit=st.sampled_from(["wait", "cancel"]))
-    def open(self, on_exit: str) -> None:
+    def open(self, on_exit: Literal["wait", "cancel"]) -> None:
         self.phase, self.on_exit = "body", on_exit
         self.made.clear()
         self.body_may_end = trio.Event()
@@ -161,7 +162,7 @@ class TimerNurseryMachine(RuleBasedStateMachine):
         async def block() -> None:
             outcome: list[str] = []
             try:
-                async with self.clock.open_timers(on_exit=on_exit) as self.timers:  # type: ignore[arg-type]
+                async with self.clock.open_timers(on_exit=on_exit) as self.timers:
                     await self.body_may_end.wait()
                     if self.body_fails:
                         raise Failure
@@ -209,12 +210,11 @@ class TimerNurseryMachine(RuleBasedStateMachine):
             lambda: self.timers.call_later(1, int),
             lambda: self.timers.start_later(1, trio.sleep, 1),
             lambda: self.timers.call_every(1, int),
-            lambda: self.made[0].timer.reset(1),  # type: ignore[union-attr]
+            lambda: self.made[0].timer.reset(1),
         ):
             with pytest.raises((RuntimeError, ClockGone)):
                 self.run.do(use)
         for model in self.made:
-            assert model.timer is not None
             assert not model.timer.pending
             assert self.run.do(model.timer.cancel) is False
 
@@ -233,10 +233,8 @@ class TimerNurseryMachine(RuleBasedStateMachine):
         if model.does == "cancel the scope":
             self.timers.cancel_scope.cancel()
         elif model.does == "reset itself":
-            assert model.timer is not None
             model.timer.reset(1.0)
         elif model.does == "cancel the oldest":
-            assert self.made[0].timer is not None
             self.made[0].timer.cancel()
         elif model.does == "cancel all":
             self.timers.cancel_timers()
@@ -301,7 +299,6 @@ class TimerNurseryMachine(RuleBasedStateMachine):
     @rule(which=index)
     def cancel(self, which: int) -> None:
         model = self.made[which % len(self.made)]
-        assert model.timer is not None
         assert self.run.do(model.timer.cancel) == (model in self.pending)
         self.pending = [other for other in self.pending if other is not model]
         self.settle()
@@ -310,7 +307,6 @@ class TimerNurseryMachine(RuleBasedStateMachine):
     @rule(which=index, seconds=st.sampled_from([0.25, 1.0, 60.0]))
     def reset(self, which: int, seconds: float) -> None:
         model = self.made[which % len(self.made)]
-        assert model.timer is not None
         timer = model.timer
         self.run.do(lambda: timer.reset(seconds))
         self.register(model, self.now + seconds)
@@ -359,7 +355,6 @@ class TimerNurseryMachine(RuleBasedStateMachine):
         if self.phase == "closed":
             return
         for model in self.made:
-            assert model.timer is not None
             assert model.timer.pending == (model in self.pending)
             if model in self.pending:
                 assert model.timer.when == model.deadline

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.lowlevel import Task
 
 from trio_clockrt import (
     Clock,
@@ -690,6 +691,32 @@ async def test_the_driver_is_dropped_between_a_check_and_its_waiter(
     monkeypatch.setattr("trio_clockrt._clock.to_seconds", dropping)
     with pytest.raises(ClockGone):
         await clock.delay(60)  # an int, so that it is converted
+
+
+@pytest.mark.parametrize("what", ["timeout", "wait_gone"])
+async def test_the_driver_is_dropped_as_a_task_begins_to_wait(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, driver = InactiveClock().activate_manual()
+    drivers = [driver]
+    waiting = driver.wait_gone()
+    del driver
+
+    def dropping(state: object) -> Task:
+        drivers.clear()
+        return trio.lowlevel.current_task()
+
+    module = "_timeouts" if what == "timeout" else "_waiters"
+    monkeypatch.setattr(f"trio_clockrt.{module}.task_to_wait", dropping)
+    if what == "timeout":
+        waiting.close()
+        with pytest.raises(ClockGone):
+            with clock.move_on_after(60):
+                raise AssertionError
+    else:
+        await waiting
+    assert not clock.alive
+    await trio.lowlevel.checkpoint()
 
 
 async def test_wait_gone(time: HandMovedTime) -> None:

@@ -72,7 +72,7 @@ class TrioAlarm:
             await wait_task_rescheduled(abort)
 
 
-class NoAlarm:
+class ManualAlarm:
     """For a driver that never sleeps, as its caller does that.
 
     It notices when somebody drops the driver: nobody else could make a timer fire.

@@ -18,7 +18,6 @@ from ._waiters import TaskWaiter
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import timedelta
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -129,12 +128,7 @@ class Clock(SimpleClock):
         """Return the clock itself; the end of the block closes it."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _timers_drive_timeouts(self) -> bool:

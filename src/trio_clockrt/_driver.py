@@ -171,7 +171,7 @@ class ClockDriver:
             1
         """
         state = self._state
-        lateness: Sequence[float | None] = sorted(state.lateness) or [None]
+        lateness: Sequence[float | None] = sorted(state.lateness.copy()) or [None]
         return DriverStatistics(
             pending=state.pending,
             registered=state.registered,

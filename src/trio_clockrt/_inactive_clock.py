@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from trio.lowlevel import (
@@ -14,7 +14,7 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
-from ._alarm import NoAlarm, TrioAlarm
+from ._alarm import ManualAlarm, TrioAlarm
 from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
@@ -118,31 +118,33 @@ class InactiveClock:
             1
             2
         """
-        self._check()
-        alarm = NoAlarm()
+        self._take()
+        alarm = ManualAlarm()
         state = State(
             SystemSource(), alarm, get_ident, driven=False, name="activate_manual()"
         )
         driver = ClockDriver(state)
         alarm.tie(driver, state)
-        self._take()
         return Clock(state, state.own()), driver
 
     def _check(self) -> None:
-        self._take()
-        self._put_back()
+        if not self._left:
+            self._refuse()
 
     def _take(self) -> None:
         try:
             self._left.pop()
         except IndexError:
-            raise RuntimeError(
-                "this InactiveClock has been activated already, and a recipe makes "
-                "one clock only; activate a clone() of it, or call open_clock() again"
-            ) from None
+            self._refuse()
 
     def _put_back(self) -> None:
         self._left.append(None)
+
+    def _refuse(self) -> NoReturn:
+        raise RuntimeError(
+            "this InactiveClock has been activated already, and a recipe makes one "
+            "clock only; activate a clone() of it, or call open_clock() again"
+        ) from None
 
     def __repr__(self) -> str:
         return f"<InactiveClock{'' if self._left else ', activated already'}>"

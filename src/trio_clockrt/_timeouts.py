@@ -48,8 +48,8 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         if self._after is not None:
             self.when = self._state.now() + self._after
         task_to_wait(self._state)
-        self._scope.__enter__()
         self._state.add(self)
+        self._scope.__enter__()
         return self._scope
 
     @enable_ki_protection

@@ -15,7 +15,6 @@ from ._timer import PeriodicCallback, Timer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
-    from types import TracebackType
 
     from typing_extensions import TypeVarTuple, Unpack
 
@@ -259,10 +258,5 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         return self._timers
 
     @enable_ki_protection
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._timers._close()

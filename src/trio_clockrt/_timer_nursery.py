@@ -19,7 +19,6 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
-from ._errors import ClockGone
 from ._timer import Timer
 from ._timer_group import TimerGroup
 from ._waiters import task_to_wait
@@ -168,11 +167,16 @@ class TimerNursery(TimerGroup):
         timer._context.run(start, self._run_child, timer)
         self._children += 1
 
-    def _raise(self, exc: BaseException, what: str) -> None:
+    def _raise_in_child(
+        self,
+        fn: Callable[[BaseException], Awaitable[None]],
+        exc: BaseException,
+        what: str,
+    ) -> None:
         # If its task has left the nursery without closing it, such as an async
         # generator that nobody has finished, then Trio has told that task so.
         with suppress(RuntimeError):
-            self._nursery.start_soon(_raise, exc, name=f"{what} of {self._state.name}")
+            self._nursery.start_soon(fn, exc, name=f"{what} of {self._state.name}")
 
     async def _run_child(self, timer: _Start) -> None:
         try:
@@ -188,10 +192,11 @@ class TimerNursery(TimerGroup):
         return self._closing or self.cancel_scope.cancel_called
 
     def _failed(self, exc: BaseException) -> None:
-        self._raise(exc, "failed callback of a timer")
+        self._raise_in_child(_raise, exc, "failed callback of a timer")
 
     def _clock_gone(self) -> None:
-        self._raise(self._state.gone(), "timers of the gone clock")
+        exc = self._state.gone()
+        self._raise_in_child(_raise_unless_cancelled, exc, "timers of the gone clock")
 
     def _close(self) -> None:
         super()._close()
@@ -291,9 +296,12 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
 async def _raise(exc: BaseException) -> NoReturn:
     try:
-        if isinstance(exc, ClockGone):
-            # Whoever has been cancelled before the clock went has been cancelled.
-            await checkpoint_if_cancelled()
         raise exc
     finally:
         del exc  # it refers to this frame
+
+
+async def _raise_unless_cancelled(exc: BaseException) -> NoReturn:
+    # Whoever has been cancelled before the clock went has been cancelled.
+    await checkpoint_if_cancelled()
+    await _raise(exc)

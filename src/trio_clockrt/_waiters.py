@@ -90,7 +90,9 @@ async def wait_for_end(state: State) -> None:
     if state.alive:
         state.check()
         waiter = EndWaiter(state)
-        state.watch(waiter)
-        await wait_task_rescheduled(waiter.abort)
-    else:
-        await checkpoint()
+        # From here on whoever waits is told, but it may have gone just before.
+        if state.alive:
+            state.watch(waiter)
+            await wait_task_rescheduled(waiter.abort)
+            return
+    await checkpoint()
