@@ -302,6 +302,9 @@ async def _raise(exc: BaseException) -> NoReturn:
 
 
 async def _raise_unless_cancelled(exc: BaseException) -> NoReturn:
-    # Whoever has been cancelled before the clock went has been cancelled.
-    await checkpoint_if_cancelled()
-    await _raise(exc)
+    try:
+        # Whoever has been cancelled before the clock went has been cancelled.
+        await checkpoint_if_cancelled()
+        raise exc
+    finally:
+        del exc  # it refers to this frame
