@@ -699,7 +699,6 @@ async def test_the_driver_is_dropped_as_a_task_begins_to_wait(
 ) -> None:
     clock, driver = InactiveClock().activate_manual()
     drivers = [driver]
-    waiting = driver.wait_gone()
     del driver
 
     def dropping(state: object) -> Task:
@@ -709,12 +708,11 @@ async def test_the_driver_is_dropped_as_a_task_begins_to_wait(
     module = "_timeouts" if what == "timeout" else "_waiters"
     monkeypatch.setattr(f"trio_clockrt.{module}.task_to_wait", dropping)
     if what == "timeout":
-        waiting.close()
         with pytest.raises(ClockGone):
             with clock.move_on_after(60):
                 raise AssertionError
     else:
-        await waiting
+        await drivers[0].wait_gone()
     assert not clock.alive
     await trio.lowlevel.checkpoint()
 
