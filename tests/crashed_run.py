@@ -10,6 +10,7 @@ from collections.abc import Callable
 import outcome
 import pytest
 import trio
+import trio.testing
 
 from trio_clockrt import (
     Clock,
@@ -19,6 +20,7 @@ from trio_clockrt import (
     TimerNursery,
     open_clock,
 )
+from trio_clockrt._time_source import SystemSource
 
 clocks: list[Clock] = []
 drivers: list[ClockDriver] = []
@@ -77,8 +79,7 @@ def crash_a_run() -> None:
     # Nothing keeps what is left of the run any more.
     state = weakref.ref(clocks[0]._state)
     del caught
-    for things in (clocks, timers, drivers):
-        things.clear()
+    forget()
     gc.collect()
     assert state() is None
 
@@ -99,11 +100,77 @@ def drop_a_guest_run() -> None:
         gc.collect()
     with pytest.raises(ClockGone):
         clock.open_timers()
+    forget()
+
+
+def forget() -> None:
+    for things in (clocks, timers, drivers):
+        things.clear()
+
+
+async def crash_while_waiting() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_gone)
+        for seconds in (1, 2, 3600):
+            nursery.start_soon(clocks[0].delay, seconds)
+            nursery.start_soon(wait_in_a_nursery, seconds)
+            nursery.start_soon(wait_in_a_timeout, seconds)
+
+
+async def wait_gone() -> None:
+    await drivers[0].wait_gone()
+
+
+async def wait_in_a_nursery(seconds: float) -> None:
+    async with clocks[0].open_timers() as opened:
+        opened.call_later(seconds, calls.append, "nobody is there")
+        opened.start_later(seconds, trio.sleep, 1)
+
+
+async def wait_in_a_timeout(seconds: float) -> None:
+    with clocks[0].move_on_after(seconds):
+        await trio.sleep_until(60)
+
+
+async def wait_in_another_run() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clocks[0].delay, 1)
+        nursery.start_soon(wait_gone)
+        await trio.testing.wait_all_tasks_blocked()
+        now[0] += 1
+        drivers[0].advance_timers()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        drivers.clear()
+
+
+def crash_among_the_waiters_of_a_manual_clock() -> None:
+    SystemSource.instant = staticmethod(lambda: now[0])
+    clock, driver = InactiveClock().activate_manual()
+    clocks.append(clock)
+    drivers.append(driver)
+    del driver
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(crash_while_waiting, clock=Crash())
+    with clock.timer_group() as group:
+        group.call_later(1, calls.append, "outside")
+        group.call_later(2, calls.append, "in another run")
+        now[0] += 1
+        drivers[0].advance_timers()
+        assert drivers[0].statistics().pending == 8 + 1
+        trio.run(wait_in_another_run)
+    assert calls == ["outside", "in another run"]
+    assert not clock.alive
+
+
+calls: list[str] = []
+now = [1000.0]
 
 
 def main() -> None:
     crash_a_run()
     drop_a_guest_run()
+    crash_among_the_waiters_of_a_manual_clock()
     print("as it should be")
 
 

@@ -7,9 +7,11 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -25,8 +27,10 @@ from trio_clockrt import (
     InactiveClock,
     Timer,
     TimerNursery,
+    _timer_queue,
     open_clock,
 )
+from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timer_queue import TimerQueue
 
 if sys.version_info < (3, 11):
@@ -196,6 +200,7 @@ def test_cancelled_at_every_await() -> None:
 
 
 Place = tuple[str, CodeType, int]
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def run_interrupted(here: Place | None) -> tuple[bool, set[Place]]:
@@ -242,6 +247,83 @@ def test_ctrl_c_at_every_call(ctrl_c: None) -> None:
     results = [run_interrupted(here)[0] for here in places]
     # (A place may be missed: which task comes first is up to Trio.)
     assert sum(results) > 0.9 * len(places) > 100
+
+
+def use_without_trio(
+    clock: Clock, driver: ClockDriver, move: Callable[[], None]
+) -> None:
+    with clock.timer_group() as timers:
+        for when in (1, 1, 1, 1 + 1e-6, 1 + 1e-6, 1 + 2e-6, 5, 9, 9, 9 + 1e-6):
+            timer = timers.call_at(when, partial(timers.call_at, when + 5, int))
+            timers.call_at(when, int).cancel()
+            timer.reset(when)
+        ticking = timers.call_every(3, int)
+        for _ in range(6):
+            move()
+            driver.advance_timers()
+            timer.reset(0)
+        for when in range(100):
+            timers.call_at(when, int)
+            timers.call_at(when, int)
+        ticking.cancel()
+
+
+@contextmanager
+def ctrl_c_at_line(here: tuple[object, int]) -> Generator[dict[object, int]]:
+    """Raises KeyboardInterrupt before a line of the queue is run for the n-th time."""
+
+    def trace(frame: FrameType, event: str, arg: object) -> TraceFunction | None:
+        if frame.f_code.co_filename != _timer_queue.__file__:
+            return None
+        if event == "line":
+            line = frame.f_lineno
+            count[line] = count.get(line, 0) + 1
+            if here == (line, count[line]):
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    count: dict[object, int] = {}
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield count
+    finally:
+        sys.settrace(before)
+
+
+def test_ctrl_c_anywhere_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Outside of Trio nothing can put it off. What was going on may get lost, but no
+    # more: the block ends, and the clock goes on.
+    def move() -> None:
+        now[0] += 2.0
+
+    def interrupted(here: tuple[object, int]) -> tuple[bool, dict[object, int]]:
+        now[:] = [0.0]
+        calls: list[int] = []
+        clock, driver = InactiveClock().activate_manual()
+        finished = False
+        with suppress(KeyboardInterrupt), ctrl_c_at_line(here) as count:
+            use_without_trio(clock, driver, move)
+            finished = True
+        with clock.timer_group() as timers:
+            for when in (300, 200, 200 + 1e-6, 200, 100):
+                timers.call_at(when, calls.append, int(when))
+            now[:] = [1000.0]
+            for _ in range(10):
+                driver.advance_timers()
+            assert driver.next_deadline is None
+        assert calls == [100, 200, 200, 200, 300]
+        return not finished, count
+
+    now = [0.0]
+    monkeypatch.setattr(SystemSource, "instant", staticmethod(lambda: now[0]))
+    finished, lines = interrupted((None, 0))
+    assert not finished
+    for line, count in lines.items():
+        for n in {1, 2, count // 2, count} & {*range(1, count + 1)}:
+            assert interrupted((line, n))[0]
+    assert len(lines) > 50
 
 
 @pytest.mark.parametrize(

@@ -873,6 +873,47 @@ async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(
         assert driver.statistics().pending == 0
 
 
+@pytest.mark.parametrize("which", ["a timer", "a tick"])
+async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
+    which: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ResetsWhenFreed:
+        def __del__(self) -> None:
+            if which == "a timer":
+                timer.reset(2)
+            else:
+                ticks.reset()
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out whoever is due
+        return heapq.heappop(heap)
+
+    async def tick() -> None:
+        await ticks.__anext__()
+        calls.append(clock.instant())
+
+    calls: list[float] = []
+    hostages = [ResetsWhenFreed()]
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers, trio.open_nursery() as nursery:
+            ticks = clock.periodic(2)
+            if which == "a timer":
+                timer = timers.call_at(2, lambda: calls.append(clock.instant()))
+            else:
+                nursery.start_soon(tick)
+                await trio.testing.wait_all_tasks_blocked()
+            timers.call_at(2.0001, int)  # so that there is a heap
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            mock_clock.jump(2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert hostages == []
+            assert calls == []
+            assert driver.next_deadline == 2.0001
+            mock_clock.jump(2)
+        assert calls == [4]
+        assert driver.statistics().pending == 0
+
+
 # --- what shows only when it is due ---
 
 

@@ -319,13 +319,15 @@ class State:
             for count, waiter in enumerate(self._pass, 1):
                 self._changing = False
                 self.fired += 1
-                late = reading - waiter.when
+                when = waiter.when
+                late = reading - when
                 self.lateness.append(late)
                 if late > self.lateness_max:
                     self.lateness_max = late
-                slow = waiter._fire()
                 if self._postponed:
                     self._catch_up()
+                # It may be registered for another instant by now.
+                slow = waiter.when == when and waiter._fire()
                 if slow or not count % _QUICK_TIMERS_PER_READING:
                     reading = self.now()
                     if self.driven and (

@@ -8,7 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
-from ._waiters import task_to_wait
+from ._waiters import is_there, run_to_wait, task_to_wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,6 +48,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         if self._after is not None:
             self.when = self._state.now() + self._after
         task_to_wait(self._state)
+        self._run = run_to_wait(self._state)
         self._state.add(self)
         self._scope.__enter__()
         return self._scope
@@ -70,9 +71,11 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         return caught
 
     def _fire(self) -> bool:
-        self._scope.cancel()
+        if is_there(self._run):
+            self._scope.cancel()
         return True
 
     def _clock_gone(self) -> None:
-        self._gone = not self._scope.cancel_called
-        self._scope.cancel()
+        if is_there(self._run):
+            self._gone = not self._scope.cancel_called
+            self._scope.cancel()

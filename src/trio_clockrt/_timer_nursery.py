@@ -21,7 +21,7 @@ from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
 from ._timer import Timer
 from ._timer_group import TimerGroup
-from ._waiters import task_to_wait
+from ._waiters import is_there, run_to_wait, task_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +63,7 @@ class TimerNursery(TimerGroup):
         super().__init__(state)
         self.cancel_scope = nursery.cancel_scope
         self._nursery = nursery
+        self._run = run_to_wait(state)
         # How many children of timers are running.
         self._children = 0
         # The parent task, while it waits in the exit.
@@ -158,7 +159,7 @@ class TimerNursery(TimerGroup):
 
     def _drained(self) -> None:
         parent, self._parent = self._parent, None
-        if parent is not None:
+        if parent is not None and is_there(self._run):
             reschedule(parent)
 
     def _start_child(self, timer: _Start) -> None:
@@ -176,7 +177,8 @@ class TimerNursery(TimerGroup):
         # If its task has left the nursery without closing it, such as an async
         # generator that nobody has finished, then Trio has told that task so.
         with suppress(RuntimeError):
-            self._nursery.start_soon(fn, exc, name=f"{what} of {self._state.name}")
+            if is_there(self._run):
+                self._nursery.start_soon(fn, exc, name=f"{what} of {self._state.name}")
 
     async def _run_child(self, timer: _Start) -> None:
         try:
@@ -189,7 +191,9 @@ class TimerNursery(TimerGroup):
                     self._close()
 
     def _is_over(self) -> bool:
-        return self._closing or self.cancel_scope.cancel_called
+        return (
+            self._closing or not is_there(self._run) or self.cancel_scope.cancel_called
+        )
 
     def _failed(self, exc: BaseException) -> None:
         self._raise_in_child(_raise, exc, "failed callback of a timer")

@@ -10,6 +10,10 @@ a cell holds its entries, keyed by exact deadline. A cell is storage and never
 rounding: it only means that most entries are never compared with each other, because
 they are discarded, or come up, while their whole cell is still unsorted. Whatever is
 alone in its place, in a cell or at a deadline, needs no container there.
+
+Outside of Trio, Ctrl-C may interrupt all this anywhere. So each step leaves the queue
+in order: a key is in its heap before it is in the dictionary, and a container that
+would be empty is taken out first.
 """
 
 from __future__ import annotations
@@ -53,23 +57,23 @@ class _SortedKeys(dict[float, Any]):
 
     def insert(self, key: float, value: object) -> Any:
         """Put *value* there unless the key is taken; returns whatever is there then."""
-        there = self.setdefault(key, value)
-        if there is value and self._heap is not None:
-            heappush(self._heap, key)
+        there = self.get(key)
+        if there is None:
+            if self._heap is not None:
+                heappush(self._heap, key)
+            self[key] = there = value
         return there
 
     def remove(self, key: float) -> None:
         del self[key]
         heap = self._heap
         if heap is not None and len(heap) > 2 * len(self) + _MIN_STALE:
-            heap[:] = self
-            heapify(heap)
+            heap[:] = self._in_order()
 
     def heap(self) -> list[float]:
         """The heap; it stays the same object, and a key in it may be stale."""
         if self._heap is None:
-            self._heap = list(self)
-            heapify(self._heap)
+            self._heap = self._in_order()
         return self._heap
 
     def first(self) -> float:
@@ -78,6 +82,11 @@ class _SortedKeys(dict[float, Any]):
         while heap[0] not in self:
             heappop(heap)
         return heap[0]
+
+    def _in_order(self) -> list[float]:
+        keys = list(self)
+        heapify(keys)
+        return keys
 
 
 class _Equals(dict[Any, None]):
@@ -116,8 +125,9 @@ class TimerQueue(Generic[EntryT]):
             return
         if type(cell) is not _SortedKeys:
             loner = cell
-            cell = cells[tick] = _SortedKeys()
+            cell = _SortedKeys()
             cell[loner.when] = loner
+            cells[tick] = cell
         place = cell.insert(when, entry)
         if place is entry:
             return
@@ -142,16 +152,18 @@ class TimerQueue(Generic[EntryT]):
             return True
         if type(cell) is not _SortedKeys:
             return False
-        place = cell.get(when)
+        place: Any = cell.get(when)
         if place is not entry:
             if type(place) is not _Equals or entry not in place:
                 return False
-            del place[entry]
-            if place:
+            if len(place) > 1:
+                del place[entry]
                 return True
-        cell.remove(when)
-        if not cell:
+        if len(cell) == 1:
             self._cells.remove(tick)
+        cell.remove(when)
+        if place is not entry:
+            del place[entry]  # as a pass may have it in its hands
         return True
 
     def next_deadline(self) -> float:
@@ -204,19 +216,21 @@ class TimerQueue(Generic[EntryT]):
                         while entries:
                             entry = entries.pop()
                             if entry in place:
-                                del place[entry]
-                                if not place:
-                                    cell.remove(when)
-                                    if not cell:
+                                if len(place) == 1:
+                                    if len(cell) == 1:
                                         cells.remove(tick)
+                                    cell.remove(when)
+                                del place[entry]
                                 yield entry
                         continue
+                    if place is None:
+                        heappop(heap)
+                        continue
+                    if len(cell) == 1:
+                        cells.remove(tick)
+                    del cell[when]
                     heappop(heap)
-                    if place is not None:
-                        del cell[when]
-                        if not cell:
-                            cells.remove(tick)
-                        yield place
+                    yield place
         finally:
             self._pass_until = nan
             late, self._late = self._late, {}

@@ -8,8 +8,10 @@ import outcome
 from trio.lowlevel import (
     Abort,
     Task,
+    TrioToken,
     checkpoint,
     current_task,
+    current_trio_token,
     enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
@@ -32,6 +34,22 @@ def task_to_wait(state: State) -> Task:
         ) from None
 
 
+def run_to_wait(state: State) -> TrioToken | None:
+    """The run that a waiter of a clock is in, if it may end before the driver does."""
+    return None if state.driven else current_trio_token()
+
+
+def is_there(run: TrioToken | None) -> bool:
+    """Whether the current run is this one, or could not be any other.
+
+    A run that has crashed leaves its waiters behind, and nobody may touch them.
+    """
+    try:
+        return run is None or run == current_trio_token()
+    except RuntimeError:
+        return False
+
+
 class TaskWaiter:
     """The current task, about to wait for an instant.
 
@@ -39,12 +57,13 @@ class TaskWaiter:
     ``await wait_task_rescheduled(waiter.abort)``.
     """
 
-    __slots__ = ("_state", "_task", "when")
+    __slots__ = ("_run", "_state", "_task", "when")
 
     def __init__(self, state: State, when: float) -> None:
         self._state = state
         # None once it has been cancelled.
         self._task: Task | None = task_to_wait(state)
+        self._run = run_to_wait(state)
         self.when = when
 
     def move(self, when: float) -> None:
@@ -58,30 +77,32 @@ class TaskWaiter:
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        if self._task is not None:
+        if self._task is not None and is_there(self._run):
             reschedule(self._task)
         return False
 
     def _clock_gone(self) -> None:
-        if self._task is not None:
+        if self._task is not None and is_there(self._run):
             reschedule(self._task, outcome.Error(self._state.gone()))
 
 
 class EndWaiter:
     """The current task, about to wait for the end."""
 
-    __slots__ = ("_state", "_task")
+    __slots__ = ("_run", "_state", "_task")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._task = task_to_wait(state)
+        self._run = run_to_wait(state)
 
     def abort(self, _: object) -> Abort:
         self._state.unwatch(self)
         return Abort.SUCCEEDED
 
     def _clock_gone(self) -> None:
-        reschedule(self._task)
+        if is_there(self._run):
+            reschedule(self._task)
 
 
 @enable_ki_protection
