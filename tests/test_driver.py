@@ -350,17 +350,20 @@ async def test_the_clock_ends_between_two_turns(mock_clock: MockClock) -> None:
     async def use() -> None:
         with pytest.raises(ExceptionGroup):
             async with clock.open_timers() as timers:
+                timers.call_at(1, lambda: timers.call_at(0, int))
                 for n in range(5_000):
                     timers.call_at(1, calls.append, n)
-                timers.call_at(1, lambda: timers.call_at(0, int))
                 mock_clock.jump(1)
 
     async with trio.open_nursery() as nursery:
-        async with open_clock() as clock:
+        async with InactiveClock().activate() as (clock, driver):
             nursery.start_soon(use)
             while not calls:
                 await trio.lowlevel.checkpoint()
     assert 0 < len(calls) < 5_000
+    statistics = driver.statistics()
+    assert statistics.fired == len(calls) + 1
+    assert statistics.cancelled == 5_002 - statistics.fired
 
 
 async def test_timers_that_are_always_due_do_not_keep_the_driver_from_stopping(
@@ -429,6 +432,21 @@ async def test_lateness(mock_clock: MockClock) -> None:
         statistics = driver.statistics()
         assert statistics.lateness_p50 == statistics.lateness_p99 == 0.5
         assert statistics.lateness_max == 99
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+async def test_lateness_is_about_so_many(
+    late_first: bool, mock_clock: MockClock
+) -> None:
+    # Of 1,024, half of them late, the median is the first of the later half.
+    async with InactiveClock().activate() as (clock, driver):
+        for late in (late_first, not late_first):
+            async with clock.open_timers() as timers:
+                # One of those that come first is too many, and forgotten.
+                for _ in range(512 + (late == late_first)):
+                    timers.call_later(0 if late else 10, int)
+                mock_clock.jump(10)
+        assert driver.statistics().lateness_p50 == 10
 
 
 async def test_lateness_that_slow_callbacks_cause() -> None:

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
+from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, open_clock
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -102,6 +102,39 @@ async def test_a_clock_is_freed_without_the_garbage_collector() -> None:
         assert [reference() for reference in references] == [None] * 4
     finally:
         gc.enable()
+
+
+# --- small ---
+
+
+@pytest.mark.parametrize("how", ["call_at", "call_every", "start_at"])
+async def test_a_timer_is_some_three_hundred_bytes(how: str) -> None:
+    async with open_clock() as clock:
+        async with clock.open_timers(on_exit="cancel") as timers:
+
+            def register(seconds: float) -> Timer:
+                if how == "call_at":
+                    return timers.call_at(later + seconds, int)
+                if how == "call_every":
+                    return timers.call_every(1e4 + seconds, int)
+                return timers.start_at(later + seconds, trio.lowlevel.checkpoint)
+
+            later = clock.instant() + 1e4
+            # That would be a good deal more in one version of Python or another.
+            assert not hasattr(register(0), "__dict__")
+            gc.collect()
+            tracemalloc.start()
+            try:
+                # In pairs, so that cells are counted too.
+                for n in range(1_000):
+                    register(n)
+                    register(n + 1e-5)
+                gc.collect()
+                size, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            limit = 600 if how == "call_every" else 390
+            assert 200 < size / 2_000 < limit
 
 
 # --- flat, however long it goes on ---

@@ -632,3 +632,41 @@ def test_a_clock_makes_no_cyclic_garbage() -> None:
             gc.enable()
 
     assert trio.run(measure) <= trio.run(baseline)
+
+
+@pytest.mark.skipif(
+    trio.__version__.startswith("0.27."), reason="Trio 0.27 makes some itself"
+)
+@pytest.mark.parametrize("what", ["the body", "a callback", "a child", "the clock"])
+def test_a_nursery_that_fails_makes_no_cyclic_garbage(what: str) -> None:
+    async def fail() -> None:
+        raise KeyError
+
+    async def child(clock: Clock) -> None:
+        with suppress(BaseExceptionGroup):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                if what == "the body":
+                    raise KeyError
+                if what == "a callback":
+                    timers.call_later(0, divmod, 1, 0)
+                if what == "a child":
+                    timers.start_later(0, fail)
+                await trio.sleep_forever()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with open_clock() as clock:
+                nursery.start_soon(child, clock)
+                await trio.testing.wait_all_tasks_blocked()
+
+    async def measure() -> int:
+        await main()
+        gc.collect()
+        gc.disable()
+        try:
+            await main()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert trio.run(measure) == 0

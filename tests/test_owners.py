@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 from crashed_run import Crash
-from trio.lowlevel import current_root_task
+from trio.lowlevel import current_root_task, current_statistics
 from trio.testing import MockClock
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
@@ -340,6 +340,24 @@ def test_dropped_when_nothing_can_be_posted_to_the_run_any_more() -> None:
     owners.clear()
     del caught
     gc.collect()
+
+
+async def test_an_end_that_is_found_by_hand_is_the_end_of_the_task_too(
+    mock_clock: MockClock,
+) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with trio.open_nursery() as nursery:
+            tasks = current_statistics().tasks_living
+            nursery.start_soon(clock.delay, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.alive
+            mock_clock.jump(1)
+            with pytest.raises(ClockGone):
+                driver.advance_timers()
+            await trio.testing.wait_all_tasks_blocked()
+            assert current_statistics().tasks_living == tasks - 1
 
 
 async def test_dropped_by_a_finalizer_in_the_middle_of_everything(

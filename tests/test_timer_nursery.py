@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import collections
 import contextvars
 import datetime
 import functools
-import gc
-import heapq
 import re
 import signal
 import sys
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from math import inf
 from operator import methodcaller
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import pytest
 import trio
@@ -25,13 +21,11 @@ from trio.testing import MockClock
 
 from trio_clockrt import (
     Clock,
-    ClockDriver,
     ClockGone,
     InactiveClock,
     MissedTick,
     Timer,
     TimerNursery,
-    _timer_queue,
     open_clock,
 )
 
@@ -731,187 +725,64 @@ async def test_a_periodic_callback_fails_once(autojump_clock: MockClock) -> None
         assert clock.instant() == 5
 
 
-# --- finalizers ---
+# --- in the same step ---
 
 
-HOOKS = ["_Equals", "_SortedKeys", "heappush", "heappop", "heapify"]
+class AtExit(trio.abc.Instrument):
+    """Calls a function as soon as a task has exited, before any other goes on."""
+
+    def __init__(self, name: str, fn: Callable[[], None]) -> None:
+        self.name = name
+        self.fn = fn
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        if self.name in task.name:
+            self.fn()
 
 
-@pytest.mark.parametrize("spread", [0, 1e-7, 1e-3], ids=["equal", "near", "far"])
-@pytest.mark.parametrize("hook", HOOKS)
-def test_finalizers_that_use_timers_at_any_moment(
-    spread: float, hook: str, monkeypatch: pytest.MonkeyPatch
+async def shielded_child(clock: Clock) -> None:
+    with trio.CancelScope(shield=True):
+        await clock.delay(10)
+
+
+async def test_a_failed_nursery_is_closed_as_soon_as_its_last_child_ends(
+    autojump_clock: MockClock,
 ) -> None:
-    # The garbage collector may run them in the middle of whatever the queue does; so
-    # let it run in the middle of this.
-    original: Any = getattr(_timer_queue, hook)
-    if isinstance(original, type):
+    def register() -> None:
+        with pytest.raises(RuntimeError, match="is closed"):
+            timers.call_later(0, int)
+        refused.append(clock.instant())
 
-        class Collecting(original):  # type: ignore[misc]
-            def __init__(self, *args: object) -> None:
-                gc.collect(0)
-                super().__init__(*args)
-
-        monkeypatch.setattr(_timer_queue, hook, Collecting)
-    else:
-
-        def collecting(*args: object) -> object:
-            gc.collect(0)
-            return original(*args)
-
-        monkeypatch.setattr(_timer_queue, hook, collecting)
-
-    class Connection:
-        def __init__(self, instant: float) -> None:
-            self.idle = timers.call_at(instant, calls.append, "idle")
-            self.cycle = self
-
-        def __del__(self) -> None:
-            done["cancelled"] += self.idle.cancel()
-            done["finalized"] += 1
-            if done["finalized"] % 3 == 1:
-                self.idle.reset(5)
-            elif done["finalized"] % 3 == 2:
-                timers.call_at(3, calls.append, "new")
-            else:
-                with suppress(RuntimeError):  # refused in the middle of something
-                    driver.advance_timers()
-                with suppress(RuntimeError):
-                    assert driver.next_deadline is not None
-
-    calls: list[object] = []
-    done: collections.Counter[str] = collections.Counter()
-    timers: TimerNursery
-    driver: ClockDriver
-
-    async def main() -> None:
-        nonlocal timers, driver
-        async with InactiveClock().activate() as (clock, driver):
+    refused: list[float] = []
+    async with open_clock() as clock:
+        trio.lowlevel.add_instrument(AtExit("shielded_child", register))
+        with pytest.raises(ExceptionGroup):
             async with clock.open_timers() as timers:
-                for n in range(60):
-                    for k in range(3):
-                        Connection(1 + n * spread + k * spread / 10)
-                    timers.call_at(1 + n * spread, calls.append, n)
-                    if not n % 20:
-                        await trio.lowlevel.checkpoint()
-                await clock.delay_until(2)
-                assert [call for call in calls if isinstance(call, int)] == [*range(60)]
-                gc.collect()
-                assert done["finalized"] == 180
-            # Each was either cancelled in time or has fired, and 60 were set again.
-            assert calls.count("idle") == 180 - done["cancelled"] + 60
-            assert calls.count("new") == 60
-            assert driver.statistics().pending == 0
-
-    gc.collect()
-    gc.disable()
-    try:
-        trio.run(main, clock=MockClock(autojump_threshold=0))
-    finally:
-        gc.enable()
+                timers.start_later(0, shielded_child, clock)
+                await clock.delay(1)
+                raise KeyError
+        assert refused == [10]
 
 
-@pytest.mark.parametrize("ends_first", [False, True])
-async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
-    ends_first: bool, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+async def test_a_failed_nursery_cancels_its_timers_without_waiting_for_children(
+    autojump_clock: MockClock,
 ) -> None:
-    class CancelsWhenFreed:
-        def __init__(self, scope: trio.CancelScope) -> None:
-            self.scope = scope
+    async def look() -> None:
+        await clock.delay(5)
+        log.append((timer.pending, driver.statistics().pending))
 
-        def __del__(self) -> None:
-            self.scope.cancel()
-
-    def popping(heap: list[float]) -> float:
-        hostages.clear()  # in the middle of taking out whoever is due
-        return heapq.heappop(heap)
-
-    async def wait(clock: Clock, seconds: float) -> None:
-        with trio.CancelScope() as scope:
-            hostages.append(CancelsWhenFreed(scope))
-            await clock.delay(seconds)
-        cancelled.append(scope.cancelled_caught)
-
-    hostages: list[CancelsWhenFreed] = []
-    cancelled: list[bool] = []
-    async with trio.open_nursery() as nursery:
-        async with open_clock() as clock:
-            nursery.start_soon(wait, clock, 1)
-            nursery.start_soon(wait, clock, 1.0001)
-            await trio.testing.wait_all_tasks_blocked()
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
-            if not ends_first:
-                mock_clock.jump(2)
-                await trio.testing.wait_all_tasks_blocked()
-    assert cancelled == [True, True]
-
-
-async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(
-    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class CancelsWhenFreed:
-        def __init__(self, timer: Timer) -> None:
-            self.timer = timer
-
-        def __del__(self) -> None:
-            cancelled.append(self.timer.cancel())
-
-    def popping(heap: list[float]) -> float:
-        hostages.clear()  # in the middle of taking out the timer
-        return heapq.heappop(heap)
-
-    calls: list[str] = []
-    cancelled: list[bool] = []
+    log: list[tuple[bool, int]] = []
     async with InactiveClock().activate() as (clock, driver):
-        async with clock.open_timers() as timers:
-            hostages = [CancelsWhenFreed(timers.call_at(1, calls.append, "freed"))]
-            timers.call_at(1.0001, calls.append, "other")
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
-            mock_clock.jump(2)
-        assert cancelled == [True]
-        assert calls == ["other"]
-        assert driver.statistics().pending == 0
-
-
-@pytest.mark.parametrize("which", ["a timer", "a tick"])
-async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
-    which: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class ResetsWhenFreed:
-        def __del__(self) -> None:
-            if which == "a timer":
-                timer.reset(2)
-            else:
-                ticks.reset()
-
-    def popping(heap: list[float]) -> float:
-        hostages.clear()  # in the middle of taking out whoever is due
-        return heapq.heappop(heap)
-
-    async def tick() -> None:
-        await ticks.__anext__()
-        calls.append(clock.instant())
-
-    calls: list[float] = []
-    hostages = [ResetsWhenFreed()]
-    async with InactiveClock().activate() as (clock, driver):
-        async with clock.open_timers() as timers, trio.open_nursery() as nursery:
-            ticks = clock.periodic(2)
-            if which == "a timer":
-                timer = timers.call_at(2, lambda: calls.append(clock.instant()))
-            else:
-                nursery.start_soon(tick)
-                await trio.testing.wait_all_tasks_blocked()
-            timers.call_at(2.0001, int)  # so that there is a heap
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
-            mock_clock.jump(2)
-            await trio.testing.wait_all_tasks_blocked()
-            assert hostages == []
-            assert calls == []
-            assert driver.next_deadline == 2.0001
-            mock_clock.jump(2)
-        assert calls == [4]
-        assert driver.statistics().pending == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            with pytest.raises(ExceptionGroup):
+                async with clock.open_timers() as timers:
+                    timer = timers.call_later(60, raise_value_error)
+                    timers.start_later(0, shielded_child, clock)
+                    await clock.delay(1)
+                    raise KeyError
+        # Only the child's delay is left.
+        assert log == [(False, 1)]
 
 
 # --- what shows only when it is due ---
@@ -966,24 +837,6 @@ async def test_the_block_of_another_clock(autojump_clock: MockClock) -> None:
             nursery.start_soon(use, one, "one")
             nursery.start_soon(use, two, "two")
         assert sorted(calls) == ["one", "two"]
-
-
-async def test_a_finalizer_cancels_the_timer_that_is_being_cancelled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def discard(self: _timer_queue.TimerQueue[Any], entry: Any) -> bool:
-        monkeypatch.undo()
-        results.append(timer.cancel())
-        return self.discard(entry)
-
-    results: list[bool] = []
-    async with InactiveClock().activate() as (clock, driver):
-        async with clock.open_timers() as timers:
-            timer = timers.call_later(3600, print, "never")
-            monkeypatch.setattr(_timer_queue.TimerQueue, "discard", discard)
-            results.append(timer.cancel())
-            assert results == [False, True]
-            assert driver.statistics().pending == 0
 
 
 @pytest.mark.parametrize("readings", [2, 3])

@@ -435,10 +435,12 @@ def test_timers_belong_to_their_thread() -> None:
     clock, driver = InactiveClock().activate_manual()
     with clock.timer_group() as timers:
         timer = timers.call_later(60, print)
+        due = timers.call_later(0, print)
         thread = threading.Thread(target=elsewhere, args=(clock, driver, timers))
         thread.start()
         thread.join()
         assert timer.pending
+        assert due.pending
     assert finished
 
 

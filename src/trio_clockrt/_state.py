@@ -77,8 +77,6 @@ class Ownership:
     references tells when the last one is gone, in whatever thread that happens.
     """
 
-    __slots__ = ("__weakref__",)
-
 
 class State:
     """The timers of an activation, and whether it is alive.
@@ -103,6 +101,8 @@ class State:
     fired: int
     cancelled: int
     lateness_max: float
+    _ownership: Callable[[], Ownership | None]
+    _gone_because: str
 
     def __init__(
         self,
@@ -121,8 +121,6 @@ class State:
         self._here = here
         # None once the clock is gone.
         self._home: object | None = here()
-        self._gone_because = ""
-        self._ownership: Callable[[], Ownership | None] = _nobody
         self._queue: TimerQueue[Waiter] = TimerQueue()
         self._pass: Generator[Waiter, None, None] | None = None
         self._firing = False
@@ -362,29 +360,24 @@ class State:
         self._end(True)
 
     def _end(self, anybody_there: bool) -> None:
-        self._ownership = _nobody
         if self._pass is not None:
             self._pass.close()
-            self._pass = None
         for waiter in self._queue.due(inf):
             self.cancelled += 1
             if anybody_there:
                 waiter._clock_gone()
         dependents = [*self._dependents, *self._watchers]
-        self._dependents.clear()
-        self._watchers.clear()
+        self._dependents, self._watchers = {}, {}
         if anybody_there:
             for dependent in dependents:
                 dependent._clock_gone()
-            self._wake_if_unused()
-        self._postponed.clear()
 
     def __str__(self) -> str:
         timers = "1 timer" if self.pending == 1 else f"{self.pending} timers"
         return f"{self.source.name}, {timers}, {'alive' if self.alive else 'gone'}"
 
     def _catch_up(self) -> None:
-        while self._postponed:
+        while self._postponed and self.alive:
             self._postponed.popleft()()
 
     def rearm(self) -> None:
@@ -394,13 +387,8 @@ class State:
             deadline = self._queue.next_deadline()
             if deadline != alarm.deadline:
                 alarm.move(deadline)
-            if deadline == inf:
-                self._wake_if_unused()
+            self._wake_if_unused()
 
     def _wake_if_unused(self) -> None:
         if self._alarm.deadline != -inf and not self.in_use:
             self._alarm.wake_soon()
-
-
-def _nobody() -> None:
-    return None

@@ -92,13 +92,9 @@ class _SortedKeys(dict[float, Any]):
 class _Equals(dict[Any, None]):
     """Entries with the same deadline, in the order of registration."""
 
-    __slots__ = ()
-
 
 class TimerQueue(Generic[EntryT]):
     """Entries in the order of (deadline, registration)."""
-
-    __slots__ = ("_cells", "_late", "_pass_until")
 
     def __init__(self) -> None:
         # {tick: entry or {deadline: entry or _Equals}}

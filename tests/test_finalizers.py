@@ -1,0 +1,369 @@
+"""Finalizers: the garbage collector may run them in the middle of anything."""
+
+from __future__ import annotations
+
+import collections
+import gc
+import heapq
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    Timer,
+    TimerNursery,
+    _timer_queue,
+    open_clock,
+)
+from trio_clockrt._timer_queue import TimerQueue
+
+# --- inside a single call ---
+
+
+class Finalizer:
+    """Runs once, as soon as anybody changes or asks the queue, and while that lasts."""
+
+    def __init__(self, driver: ClockDriver, does: Callable[[], object]) -> None:
+        self.driver = driver
+        self.does = does
+        self.ran = False
+
+    def __call__(self) -> None:
+        if not self.ran:
+            self.ran = True
+            with pytest.raises(RuntimeError):
+                _ = self.driver.next_deadline
+            with pytest.raises(RuntimeError):
+                self.driver.advance_timers()
+            self.does()
+
+    def arm(self, monkeypatch: pytest.MonkeyPatch, *methods: str) -> None:
+        for name in methods:
+            original = getattr(TimerQueue, name)
+            monkeypatch.setattr(TimerQueue, name, self._before(original))
+
+    def _before(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any) -> Any:
+            self()
+            return method(*args)
+
+        return wrapper
+
+
+CALLS = {
+    "call_at": ["add"],
+    "reset": ["discard", "add", "next_deadline"],
+    "cancel": ["discard", "next_deadline"],
+    "advance_timers": ["next_deadline"],
+    "next_deadline": ["next_deadline"],
+}
+
+
+# How many timers each of them registers and cancels.
+COUNTED = {"call_at": (1, 0), "register": (1, 0), "reset": (1, 1), "cancel": (0, 1)}
+
+
+@pytest.mark.parametrize("does", ["register", "reset", "cancel"])
+@pytest.mark.parametrize(
+    ("call", "method"),
+    [(call, method) for call, methods in CALLS.items() for method in methods],
+)
+async def test_it_is_done_when_the_call_has_returned(
+    call: str,
+    method: str,
+    does: str,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            own = timers.call_at(5, calls.append, "own")
+            other = timers.call_at(10, calls.append, "other")
+            await trio.testing.wait_all_tasks_blocked()  # the driver is asleep
+            uses: dict[str, Callable[[], object]] = {
+                "register": lambda: timers.call_at(3, calls.append, "new"),
+                "reset": lambda: other.reset(3),
+                "cancel": other.cancel,
+            }
+            finalizer = Finalizer(driver, uses[does])
+            finalizer.arm(monkeypatch, method)
+            uses = {
+                "call_at": lambda: timers.call_at(4, calls.append, "own"),
+                "reset": lambda: own.reset(4),
+                "cancel": own.cancel,
+                "advance_timers": driver.advance_timers,
+                "next_deadline": lambda: driver.next_deadline,
+            }
+            uses[call]()
+            monkeypatch.undo()
+            assert finalizer.ran
+            # All of it has been counted, once.
+            statistics = driver.statistics()
+            own_part, its_part = COUNTED.get(call, (0, 0)), COUNTED[does]
+            assert statistics.registered == 2 + own_part[0] + its_part[0]
+            assert statistics.cancelled == own_part[1] + its_part[1]
+            assert other.pending == (does != "cancel")
+            first = {"call_at": 4, "reset": 4, "cancel": 10}.get(call, 5)
+            if does != "cancel":
+                first = 3
+            mock_clock.jump(first - 0.5)
+            await trio.testing.wait_all_tasks_blocked()
+            assert calls == []
+            mock_clock.jump(0.5)
+            await trio.testing.wait_all_tasks_blocked()
+            if (call, does) != ("cancel", "cancel"):
+                assert len(calls) == 1
+            timers.cancel_timers()
+
+
+async def test_between_two_turns(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            for _ in range(2000):
+                timers.call_at(1, int)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(1)
+            finalizer = Finalizer(driver, lambda: timers.call_at(2, int))
+            finalizer.arm(monkeypatch, "next_deadline")
+            assert driver.advance_timers() == 1
+            monkeypatch.undo()
+            assert driver.statistics().fired == 1024
+            assert driver.statistics().registered == 2001
+            timers.cancel_timers()
+
+
+def test_after_the_last_timer_of_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = TimerQueue.due
+
+    def due(self: TimerQueue[Any], now: float) -> Generator[Any, None, None]:
+        yield from original(self, now)
+        finalizer()
+
+    clock, driver = InactiveClock().activate_manual()
+    with clock, clock.timer_group() as timers:
+        timers.call_later(0, calls.append, "last")
+        finalizer = Finalizer(
+            driver, lambda: timers.call_later(0, calls.append, "one more")
+        )
+        monkeypatch.setattr(TimerQueue, "due", due)
+        clock.close()
+        # Nobody but the finalizer's timer keeps it alive.
+        assert driver.advance_timers() is not None
+        assert calls == ["last"]
+        with pytest.raises(ClockGone):
+            driver.advance_timers()
+        assert calls == ["last", "one more"]
+
+
+# --- at any moment ---
+
+
+HOOKS = ["_Equals", "_SortedKeys", "heappush", "heappop", "heapify"]
+
+
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-3], ids=["equal", "near", "far"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_finalizers_that_use_timers_at_any_moment(
+    spread: float, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The garbage collector may run them in the middle of whatever the queue does; so
+    # let it run in the middle of this.
+    original: Any = getattr(_timer_queue, hook)
+    if isinstance(original, type):
+
+        class Collecting(original):  # type: ignore[misc]
+            def __init__(self, *args: object) -> None:
+                gc.collect(0)
+                super().__init__(*args)
+
+        monkeypatch.setattr(_timer_queue, hook, Collecting)
+    else:
+
+        def collecting(*args: object) -> object:
+            gc.collect(0)
+            return original(*args)
+
+        monkeypatch.setattr(_timer_queue, hook, collecting)
+
+    class Connection:
+        def __init__(self, instant: float) -> None:
+            self.idle = timers.call_at(instant, calls.append, "idle")
+            self.cycle = self
+
+        def __del__(self) -> None:
+            done["cancelled"] += self.idle.cancel()
+            done["finalized"] += 1
+            if done["finalized"] % 3 == 1:
+                self.idle.reset(5)
+            elif done["finalized"] % 3 == 2:
+                timers.call_at(3, calls.append, "new")
+            else:
+                with suppress(RuntimeError):  # refused in the middle of something
+                    driver.advance_timers()
+                with suppress(RuntimeError):
+                    assert driver.next_deadline is not None
+
+    calls: list[object] = []
+    done: collections.Counter[str] = collections.Counter()
+    timers: TimerNursery
+    driver: ClockDriver
+
+    async def main() -> None:
+        nonlocal timers, driver
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                for n in range(60):
+                    for k in range(3):
+                        Connection(1 + n * spread + k * spread / 10)
+                    timers.call_at(1 + n * spread, calls.append, n)
+                    if not n % 20:
+                        await trio.lowlevel.checkpoint()
+                await clock.delay_until(2)
+                assert [call for call in calls if isinstance(call, int)] == [*range(60)]
+                gc.collect()
+                assert done["finalized"] == 180
+            # Each was either cancelled in time or has fired, and 60 were set again.
+            assert calls.count("idle") == 180 - done["cancelled"] + 60
+            assert calls.count("new") == 60
+            assert driver.statistics().pending == 0
+
+    gc.collect()
+    gc.disable()
+    try:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("ends_first", [False, True])
+async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
+    ends_first: bool, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CancelsWhenFreed:
+        def __init__(self, scope: trio.CancelScope) -> None:
+            self.scope = scope
+
+        def __del__(self) -> None:
+            self.scope.cancel()
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out whoever is due
+        return heapq.heappop(heap)
+
+    async def wait(clock: Clock, seconds: float) -> None:
+        with trio.CancelScope() as scope:
+            hostages.append(CancelsWhenFreed(scope))
+            await clock.delay(seconds)
+        cancelled.append(scope.cancelled_caught)
+
+    hostages: list[CancelsWhenFreed] = []
+    cancelled: list[bool] = []
+    async with trio.open_nursery() as nursery:
+        async with open_clock() as clock:
+            nursery.start_soon(wait, clock, 1)
+            nursery.start_soon(wait, clock, 1.0001)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            if not ends_first:
+                mock_clock.jump(2)
+                await trio.testing.wait_all_tasks_blocked()
+    assert cancelled == [True, True]
+
+
+async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CancelsWhenFreed:
+        def __init__(self, timer: Timer) -> None:
+            self.timer = timer
+
+        def __del__(self) -> None:
+            cancelled.append(self.timer.cancel())
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out the timer
+        return heapq.heappop(heap)
+
+    calls: list[str] = []
+    cancelled: list[bool] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            hostages = [CancelsWhenFreed(timers.call_at(1, calls.append, "freed"))]
+            timers.call_at(1.0001, calls.append, "other")
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            mock_clock.jump(2)
+        assert cancelled == [True]
+        assert calls == ["other"]
+        assert driver.statistics().pending == 0
+
+
+@pytest.mark.parametrize("which", ["a timer", "a tick"])
+async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
+    which: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ResetsWhenFreed:
+        def __del__(self) -> None:
+            if which == "a timer":
+                timer.reset(2)
+            else:
+                ticks.reset()
+
+    def popping(heap: list[float]) -> float:
+        hostages.clear()  # in the middle of taking out whoever is due
+        return heapq.heappop(heap)
+
+    async def tick() -> None:
+        await ticks.__anext__()
+        calls.append(clock.instant())
+
+    calls: list[float] = []
+    hostages = [ResetsWhenFreed()]
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers, trio.open_nursery() as nursery:
+            ticks = clock.periodic(2)
+            if which == "a timer":
+                timer = timers.call_at(2, lambda: calls.append(clock.instant()))
+            else:
+                nursery.start_soon(tick)
+                await trio.testing.wait_all_tasks_blocked()
+            timers.call_at(2.0001, int)  # so that there is a heap
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            mock_clock.jump(2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert hostages == []
+            assert calls == []
+            assert driver.next_deadline == 2.0001
+            mock_clock.jump(2)
+        assert calls == [4]
+        assert driver.statistics().pending == 0
+
+
+async def test_a_finalizer_cancels_the_timer_that_is_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def discard(self: _timer_queue.TimerQueue[Any], entry: Any) -> bool:
+        monkeypatch.undo()
+        results.append(timer.cancel())
+        return self.discard(entry)
+
+    results: list[bool] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            timer = timers.call_later(3600, print, "never")
+            monkeypatch.setattr(_timer_queue.TimerQueue, "discard", discard)
+            results.append(timer.cancel())
+            assert results == [False, True]
+            assert driver.statistics().pending == 0
