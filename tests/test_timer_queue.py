@@ -203,10 +203,11 @@ def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> N
     assert peak - before < 20_000  # bytes; one per timer would be more
 
 
+@pytest.mark.parametrize("count", [1000, 1001])
 @pytest.mark.parametrize("keep", [30, 31, 300])
-def test_a_heap_that_was_rebuilt_is_in_order_and_small(keep: int) -> None:
+def test_a_heap_that_was_rebuilt_is_in_order_and_small(keep: int, count: int) -> None:
     queue: TimerQueue[Entry] = TimerQueue()
-    entries = [Entry(random.Random(n).uniform(0, 1e6)) for n in range(1000)]
+    entries = [Entry(random.Random(n).uniform(0, 1e6)) for n in range(count)]
     for entry in entries:
         queue.add(entry)
     assert queue.next_deadline() == min(entry.when for entry in entries)
