@@ -14,11 +14,13 @@ import trio
 from trio.testing import MockClock
 
 import trio_clockrt
+from trio_clockrt.testing import ClockControl
 
 
 @pytest.fixture(autouse=True)
 def _names_for_examples(doctest_namespace: dict[str, object]) -> None:
     doctest_namespace.update(
+        ClockControl=ClockControl,
         InactiveClock=trio_clockrt.InactiveClock,
         MockClock=MockClock,
         datetime=datetime,

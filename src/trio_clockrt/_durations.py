@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import inf, isnan
+from math import inf, isfinite, isnan
 from numbers import Real
 
 # A period becomes too short to be told from zero as the clock's instants grow. This is
@@ -34,6 +34,24 @@ def to_period(value: object, name: str, now: float) -> float:
             f"zero at instant {now!r}, but it is {value!r}"
         )
     return seconds
+
+
+def to_step(value: object, name: str) -> float:
+    """How far to move something: a finite length of time, in either direction."""
+    seconds = _to_float(value, name, "a number of seconds or a timedelta")
+    if not isfinite(seconds):
+        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
+    return seconds
+
+
+def to_rate(value: object, name: str) -> float:
+    """A factor: non-negative and finite."""
+    rate = _to_float(value, name, "a number")
+    if rate < 0:
+        raise ValueError(f"{name} must be >= 0")
+    if not isfinite(rate):
+        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
+    return rate
 
 
 def to_instant(value: object, name: str) -> float:

@@ -19,7 +19,7 @@ from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._state import State
-from ._time_source import RunSource, SystemSource
+from ._time_source import SystemSource, source_of
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -188,7 +188,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "an async function that trio.run() runs"
             ) from None
         alarm = TrioAlarm()
-        source = RunSource(current_clock())
+        source = source_of(current_clock())
         state = State(source, alarm, current_trio_token, driven=True, name=name)
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the

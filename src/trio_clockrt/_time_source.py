@@ -7,8 +7,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import trio
 
 
@@ -16,7 +14,8 @@ class TimeSource(Protocol):
     """A monotonic scale of instants and a wall clock."""
 
     name: str
-    instant: Callable[[], float]
+
+    def instant(self) -> float: ...
 
     def system_time(self) -> datetime: ...
 
@@ -39,3 +38,9 @@ class RunSource(SystemSource):
         name = type(run_clock).__name__
         # What Trio calls its own.
         self.name = "system" if name == "SystemClock" else name
+
+
+def source_of(run_clock: trio.abc.Clock) -> TimeSource:
+    """What time it is in a run with this clock, which may tell the system time too."""
+    source: TimeSource | None = getattr(run_clock, "_time_source", None)
+    return RunSource(run_clock) if source is None else source

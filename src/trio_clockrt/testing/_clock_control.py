@@ -1,0 +1,267 @@
+"""The one handle on time."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import current_task, current_trio_token
+
+from .._alarm import post
+from .._durations import to_rate, to_seconds, to_step
+from .._simple_clock import SimpleClock
+from ._autojump import Autojump
+from ._virtual_time import EPOCH, VirtualTime
+
+if TYPE_CHECKING:
+    from trio.lowlevel import TrioToken
+
+
+class ClockControl(trio.abc.Clock):
+    """A clock for a Trio run that moves only as you tell it.
+
+    It drives everything in the run that has to do with time: Trio's own sleeps and
+    deadlines, the timers of every clock that is activated there, and their system
+    time. Hand it to whatever starts the run::
+
+        trio.run(main, clock=ClockControl(autojump_threshold=0))
+
+    It can stand in for a `trio.testing.MockClock`, and is more exact: what is added up
+    is counted in whole nanoseconds, and a jump to a deadline arrives at that very
+    float. It may be used from any thread, and one run after another may have it.
+
+    Args:
+        at: What system time it is at first, a timezone-aware `~datetime.datetime`; the
+            beginning of 1970 by default. Instants begin at 0.0, whatever this is.
+        rate: The initial `rate`.
+        autojump_threshold: The initial `autojump_threshold`.
+
+    Raises:
+        ValueError: if *at* has no timezone, or a number is negative or NaN.
+        TypeError: if one of them is of another type.
+
+    Example::
+
+        >>> async def main():
+        ...     async with trio_clockrt.open_clock() as clock:
+        ...         await clock.delay(datetime.timedelta(days=365))
+        ...         await trio.sleep(0.5)
+        ...         print(clock.instant(), clock.system_time().date())
+        >>> trio.run(main, clock=ClockControl(autojump_threshold=0))
+        31536000.5 1971-01-01
+    """
+
+    def __init__(
+        self,
+        at: datetime = EPOCH,
+        *,
+        rate: float = 0.0,
+        autojump_threshold: float = inf,
+    ) -> None:
+        # A place for another one, should a test want to move real time too.
+        self._real_clock = time.perf_counter
+        # Clocks that are activated in the run look for this.
+        self._time_source = VirtualTime(_aware(at, "at"), self._real_time)
+        self._autojump = Autojump(self._time_source, self._real_time)
+        # The run whose clock this is.
+        self._run: TrioToken | None = None
+        self.rate = rate
+        self.autojump_threshold = autojump_threshold
+
+    @property
+    def rate(self) -> float:
+        """How many seconds pass for each second of real time.
+
+        At 0.0, the default, time stands still unless somebody moves it. It can be set
+        at any moment.
+
+        Raises:
+            ValueError: if it is set to something negative, infinite or NaN.
+            TypeError: if it is set to something that is not a number.
+
+        Example::
+
+            >>> control = ClockControl(rate=1000)
+            >>> control.rate = 0
+            >>> control.current_time() == control.current_time()
+            True
+        """
+        return self._time_source.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._time_source.rate = to_rate(rate, "rate")
+        self._wake_run()
+
+    @property
+    def autojump_threshold(self) -> float:
+        """For how long nothing must happen before time jumps, in real seconds.
+
+        When all tasks of the run have been waiting for this long, and no I/O has woken
+        any, time jumps to the next deadline, whether it is Trio's or a timer's. At 0
+        that is as soon as there is nothing else to do, so that sleeping takes no time.
+        At ``inf``, the default, time never jumps. It can be set at any moment.
+
+        Tasks in `trio.testing.wait_all_tasks_blocked` come first: while there are any,
+        time does not jump.
+
+        Raises:
+            ValueError: if it is set to something negative or NaN.
+            TypeError: if it is set to something that is not a number.
+
+        Example::
+
+            >>> control = ClockControl(autojump_threshold=0)
+            >>> trio.run(trio.sleep, 1_000_000, clock=control)
+            >>> control.current_time()
+            1000000.0
+        """
+        return self._autojump.threshold
+
+    @autojump_threshold.setter
+    def autojump_threshold(self, threshold: float) -> None:
+        self._autojump.threshold = to_seconds(threshold, "autojump_threshold")
+        self._wake_run()
+
+    def jump(self, seconds: float | timedelta) -> None:
+        """Move the time forward in one leap, and system time with it.
+
+        Everything that is due then fires as soon as the run goes on, in the order of
+        deadlines, but at the new time.
+
+        Args:
+            seconds: How far, in seconds or as a `~datetime.timedelta`.
+
+        Raises:
+            ValueError: if *seconds* is negative, infinite or NaN.
+            TypeError: if *seconds* is not a length of time.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> for _ in range(10):
+            ...     control.jump(0.1)
+            >>> control.current_time()
+            1.0
+        """
+        step = to_step(seconds, "seconds")
+        if step < 0:
+            # In the words of MockClock, for tests that look for them.
+            raise ValueError("time can't go backwards")
+        self._time_source.add(step)
+        self._wake_run()
+
+    def set_time(self, when: datetime) -> None:
+        """Move the system time to another time.
+
+        Forwards, the instants move by as much, as in `jump`. Backwards, they cannot,
+        and so that moves system time alone, as in `adjust_system_time`.
+
+        Args:
+            when: A timezone-aware `~datetime.datetime`.
+
+        Raises:
+            ValueError: if *when* has no timezone.
+            TypeError: if *when* is not a `~datetime.datetime`.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> control.set_time(datetime.datetime.fromisoformat("2000-01-01T00:00Z"))
+            >>> control.current_time()
+            946684800.0
+        """
+        self._time_source.set_system_time(_aware(when, "when"))
+        self._wake_run()
+
+    def adjust_system_time(self, seconds: float | timedelta) -> None:
+        """Step the system time alone, as NTP or an operator does it.
+
+        The instants, and with them all timers, do not notice.
+
+        Args:
+            seconds: By how much, in seconds or as a `~datetime.timedelta`; negative
+                for back.
+
+        Raises:
+            ValueError: if *seconds* is infinite or NaN.
+            TypeError: if *seconds* is not a length of time.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> control.adjust_system_time(-1)
+            >>> print(control.to_simple_clock().system_time(), control.current_time())
+            1969-12-31 23:59:59+00:00 0.0
+        """
+        self._time_source.step_system_time(to_step(seconds, "seconds"))
+
+    def to_simple_clock(self) -> SimpleClock:
+        """A `SimpleClock` that tells this time, inside Trio and outside.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> watch = control.to_simple_clock().stopwatch()
+            >>> control.jump(1.5)
+            >>> watch.elapsed()
+            1.5
+        """
+        return SimpleClock(self._time_source)
+
+    def start_clock(self) -> None:
+        """Trio calls this as a run begins."""
+        if self._run is not None and post(self._run, int):
+            raise RuntimeError(
+                "this ClockControl is the clock of another Trio run, which has not "
+                "ended yet; make a ClockControl for each run"
+            )
+        self._run = current_trio_token()
+        self._autojump.start()
+
+    def current_time(self) -> float:
+        """The instant that it is, in seconds; Trio calls this.
+
+        Example::
+
+            >>> ClockControl().current_time()
+            0.0
+        """
+        return self._time_source.instant()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """How long to wait for I/O, in real seconds; Trio calls this."""
+        return self._autojump.sleep_time(deadline)
+
+    def _real_time(self) -> float:
+        return self._real_clock()
+
+    def _wake_run(self) -> None:
+        """Let the run look at its deadlines again, if it may be waiting for I/O."""
+        if self._run is not None and not _is_in_a_task_of(self._run):
+            post(self._run, int)
+
+    def __repr__(self) -> str:
+        return f"<ClockControl, instant {self.current_time():.6f}>"
+
+
+def _is_in_a_task_of(run: TrioToken) -> bool:
+    try:
+        current_task()
+        return current_trio_token() == run
+    except RuntimeError:
+        return False
+
+
+def _aware(when: object, name: str) -> datetime:
+    if not isinstance(when, datetime):
+        raise TypeError(f"`{name}` must be a datetime, not {when!r}")
+    if when.utcoffset() is None:
+        raise ValueError(
+            f"`{name}` must have a timezone, such as datetime.timezone.utc, but "
+            f"{when!r} has none"
+        )
+    return when

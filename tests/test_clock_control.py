@@ -1,0 +1,508 @@
+"""`ClockControl` as the clock of a Trio run."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import threading
+from collections.abc import Callable
+from math import inf, nan
+from typing import Any
+
+import outcome
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+
+from trio_clockrt import open_clock
+from trio_clockrt.testing import ClockControl
+
+UTC = datetime.timezone.utc
+Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def jumping(**kwargs: Any) -> ClockControl:
+    return ClockControl(autojump_threshold=0, **kwargs)
+
+
+class HandMovedTime:
+    now = 123.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def real() -> HandMovedTime:
+    return HandMovedTime()
+
+
+# --- moving it by hand ---
+
+
+def test_it_stands_still_unless_somebody_moves_it(real: HandMovedTime) -> None:
+    control = ClockControl()
+    control._real_clock = real
+    assert control.current_time() == 0.0
+    real.now += 10
+    assert control.current_time() == 0.0
+    control.jump(1.5)
+    control.jump(datetime.timedelta(seconds=2))
+    assert control.current_time() == 3.5
+    assert repr(control) == "<ClockControl, instant 3.500000>"
+
+
+def test_what_is_added_up_is_exact() -> None:
+    control = ClockControl()
+    for _ in range(10):
+        control.jump(0.1)
+    assert control.current_time() == 1.0
+    for _ in range(1000):
+        control.jump(1e-9)
+    assert control.current_time() == 1.000001
+
+
+def test_rate(real: HandMovedTime) -> None:
+    control = ClockControl()
+    control._real_clock = real
+    control.rate = 2
+    real.now += 10
+    assert control.current_time() == 20
+    assert control.deadline_to_sleep_time(30) == 5
+    assert control.deadline_to_sleep_time(20) == 0
+    control.rate = 0.5
+    assert control.current_time() == 20
+    real.now += 10
+    control.jump(5)
+    assert control.current_time() == 30
+    control.rate = 0
+    real.now += 10
+    assert control.current_time() == 30
+    assert control.deadline_to_sleep_time(30.1) == inf
+
+
+def test_it_never_goes_back(real: HandMovedTime) -> None:
+    control = ClockControl(rate=1)
+    control._real_clock = real
+    control.rate = 1
+    now = control.current_time()
+    real.now -= 1
+    assert control.current_time() == now
+    control.rate = 3
+    assert control.current_time() == now
+
+
+async def sleep_until(log: list[float], *instants: float) -> None:
+    for instant in instants:
+        await trio.sleep_until(instant)
+        log.append(trio.current_time())
+
+
+def test_a_leap_wakes_all_at_once() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for instant in (1, 2, 3):
+                nursery.start_soon(sleep_until, log, instant)
+            await trio.testing.wait_all_tasks_blocked()
+            control.jump(2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert log == [2, 2]
+            control.jump(1)
+
+    log: list[float] = []
+    control = ClockControl()
+    trio.run(main, clock=control)
+    assert log == [2, 2, 3]
+
+
+# --- jumping ---
+
+
+def test_a_jump_arrives_at_the_very_deadline() -> None:
+    # None of these is a whole number of nanoseconds, and some are far apart.
+    instants = [0.1 + 0.2, 1 / 3, 1.1, 2**0.5, 1e6 / 7, 1e9 / 7, 315e6 + 1 / 3]
+    instants.sort()
+    log: list[float] = []
+    control = jumping()
+    trio.run(sleep_until, log, *instants, clock=control)
+    assert log == instants
+    assert control.current_time() == instants[-1]
+
+
+def test_ten_years_of_ticks() -> None:
+    async def main() -> int:
+        async with open_clock() as clock:
+            ticks = clock.periodic(86400 + 1 / 3)
+            count = 0
+            while clock.instant() < 3.2e8:
+                await ticks.__anext__()
+                await trio.sleep(0.1)
+                count += 1
+            return count
+
+    assert trio.run(main, clock=jumping()) == 3704
+
+
+def test_two_deadlines_within_a_nanosecond() -> None:
+    log: list[float] = []
+    control = jumping()
+    instants = [1.2e-9, 1.3e-9, 23.86181640671566, 23.861816406730213, 1e6, 1e6 + 2e-10]
+    trio.run(sleep_until, log, *instants, clock=control)
+    assert log == instants
+
+
+def test_what_is_added_after_a_jump_is_enough() -> None:
+    async def main() -> None:
+        for n in range(1, 1000):
+            await trio.sleep_until(n / 3)
+            with trio.move_on_after(0.1) as scope:
+                control.jump(0.1)
+                await trio.lowlevel.checkpoint()
+            assert scope.cancelled_caught
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_what_is_added_after_a_jump() -> None:
+    async def main() -> None:
+        await trio.sleep_until(1 / 3)
+        control.jump(0)
+        assert control.current_time() == 1 / 3
+        control.jump(1)
+        assert control.current_time() == pytest.approx(4 / 3, abs=1e-9)
+        assert control.current_time() > 1 / 3
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_instants_have_no_bound() -> None:
+    async def main() -> None:
+        await trio.sleep_until(1e12)
+        await trio.sleep_until(1e300)
+        with trio.move_on_after(inf):
+            await trio.lowlevel.checkpoint()
+
+    control = jumping()
+    trio.run(main, clock=control)
+    assert control.current_time() == 1e300
+    with pytest.raises(OverflowError, match="no datetime can hold"):
+        control.to_simple_clock().system_time()
+
+
+def test_timers_and_trio_s_own_deadlines_in_one_order() -> None:
+    async def main() -> None:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(sleep_until, log, 1, 3, 5)
+            async with clock.open_timers() as timers:
+                for instant in (2, 4, 6):
+                    timers.call_at(instant, lambda: log.append(clock.instant()))
+
+    log: list[float] = []
+    trio.run(main, clock=jumping())
+    assert log == [1, 2, 3, 4, 5, 6]
+
+
+def test_waiting_for_idleness_comes_first() -> None:
+    async def wait_all_tasks_blocked(cushion: float) -> None:
+        await trio.testing.wait_all_tasks_blocked(cushion)
+        log.append(trio.current_time())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleep_until, log, 1)
+            nursery.start_soon(wait_all_tasks_blocked, 0)
+            nursery.start_soon(wait_all_tasks_blocked, 0.001)
+
+    log: list[float] = []
+    trio.run(main, clock=jumping())
+    assert log == [0, 0, 1]
+
+
+def test_it_does_not_jump_before_the_threshold() -> None:
+    async def main() -> None:
+        started = control._real_time()
+        await trio.sleep(1000)
+        assert control._real_time() >= started + 0.02
+        assert control.current_time() == 1000
+
+    control = ClockControl(autojump_threshold=0.02)
+    trio.run(main, clock=control)
+
+
+def test_the_threshold_is_no_limit() -> None:
+    async def main() -> None:
+        await trio.sleep(10)  # a hundredth of a real second
+
+    control = ClockControl(rate=1000, autojump_threshold=60)
+    trio.run(main, clock=control)
+    assert 10 <= control.current_time() < 1000
+
+
+def test_the_threshold_changes_while_the_run_waits() -> None:
+    async def main() -> None:
+        control.autojump_threshold = 10_000
+        await trio.testing.wait_all_tasks_blocked()
+        control.autojump_threshold = 0
+        await trio.sleep(1)
+        control.autojump_threshold = inf
+        with trio.move_on_after(1):
+            await trio.testing.wait_all_tasks_blocked()
+        assert control.current_time() == 1
+        timer = threading.Timer(0.01, setattr, [control, "autojump_threshold", 0])
+        timer.start()
+        await trio.sleep(1)
+        timer.join()
+
+    control = ClockControl()
+    trio.run(main, clock=control)
+    assert control.current_time() == 2
+
+
+def test_io_comes_before_a_jump() -> None:
+    async def ping(stream: trio.SocketStream, times: int) -> None:
+        for _ in range(times):
+            with trio.fail_after(1):
+                await stream.send_all(b"x")
+                assert await stream.receive_some(1) == b"x"
+
+    async def pong(stream: trio.SocketStream) -> None:
+        with trio.move_on_after(1000):
+            while data := await stream.receive_some(1):
+                await stream.send_all(data)
+
+    async def main() -> None:
+        left, right = (
+            trio.SocketStream(trio.socket.from_stdlib_socket(end))
+            for end in socket.socketpair()
+        )
+        async with left, right, trio.open_nursery() as nursery:
+            nursery.start_soon(pong, right)
+            await ping(left, 100)
+            assert trio.current_time() == 0
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=jumping())
+
+
+def test_nothing_to_jump_to() -> None:
+    # It waits for I/O, then; here, for another thread.
+    async def main() -> None:
+        token = trio.lowlevel.current_trio_token()
+        timer = threading.Timer(0.01, token.run_sync_soon, [event.set])
+        timer.start()
+        await event.wait()
+        timer.join()
+
+    event = trio.Event()
+    control = jumping()
+    trio.run(main, clock=control)
+    assert control.current_time() == 0
+
+
+# --- runs ---
+
+
+def test_one_run_after_another() -> None:
+    control = jumping()
+    trio.run(trio.sleep, 1, clock=control)
+    trio.run(trio.sleep, 1, clock=control)
+    assert control.current_time() == 2
+
+
+def test_two_runs_at_once_are_refused() -> None:
+    def run_again() -> None:
+        trio.run(trio.sleep, 1, clock=control)
+
+    async def main() -> None:
+        with pytest.raises(trio.TrioInternalError) as caught:
+            await trio.to_thread.run_sync(run_again)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert "another Trio run" in str(caught.value.__cause__)
+        control.jump(1)
+        assert trio.current_time() == 1
+
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+@pytest.mark.parametrize("how", ["jump", "set_time", "rate", "autojump_threshold"])
+def test_another_thread_wakes_the_run(how: str) -> None:
+    async def main() -> None:
+        uses: dict[str, Callable[[], None]] = {
+            "jump": lambda: control.jump(1e6),
+            "set_time": lambda: control.set_time(Y2K),
+            "rate": lambda: setattr(control, "rate", 1e9),
+            "autojump_threshold": lambda: setattr(control, "autojump_threshold", 0),
+        }
+        timer = threading.Timer(0.01, uses[how])
+        timer.start()
+        await trio.sleep(1000)
+        timer.join()
+
+    control = ClockControl()
+    trio.run(main, clock=control)
+    assert control.current_time() >= 1000
+
+
+def test_a_host_moves_it() -> None:
+    """In guest mode, between two ticks."""
+    todo: list[Callable[[], object]] = []
+    arrived = threading.Semaphore(0)
+    results: list[outcome.Outcome[None]] = []
+    log: list[float] = []
+
+    def run_sync_soon(fn: Callable[[], object]) -> None:
+        todo.append(fn)
+        arrived.release()
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            log.append(clock.instant())
+            await trio.sleep(10)
+            log.append(clock.instant())
+            await clock.delay(10)
+            log.append(clock.instant())
+            await trio.sleep(10)
+
+    def tick_until(condition: Callable[[], object]) -> None:
+        while not condition():
+            arrived.acquire()
+            todo.pop(0)()
+
+    control = ClockControl()
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=run_sync_soon,
+        done_callback=results.append,
+        clock=control,
+    )
+    tick_until(lambda: log == [0])
+    control.jump(10)
+    tick_until(lambda: log == [0, 10])
+    control.jump(10)
+    tick_until(lambda: log == [0, 10, 20])
+    control.autojump_threshold = 0
+    tick_until(lambda: results)
+    results[0].unwrap()
+    assert control.current_time() == 30
+
+
+async def test_of_another_run_it_is_moved_without_harm() -> None:
+    control = ClockControl()
+    control.jump(5)
+    assert control.to_simple_clock().instant() == 5
+
+
+# --- system time ---
+
+
+def test_clocks_follow_its_system_time() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            assert clock.system_time() == Y2K
+            await clock.delay(datetime.timedelta(days=60, microseconds=1))
+            assert clock.system_time().isoformat() == "2000-03-01T00:00:00.000001+00:00"
+            assert clock.clone().system_time().tzinfo is UTC
+            assert repr(clock) == "<Clock ClockControl, 0 timers, alive>"
+
+    trio.run(main, clock=jumping(at=Y2K))
+
+
+def test_at_is_the_beginning_of_1970_by_default() -> None:
+    simple = ClockControl().to_simple_clock()
+    assert simple.system_time() == datetime.datetime(1970, 1, 1, tzinfo=UTC)
+    assert repr(simple) == "<SimpleClock ClockControl>"
+
+
+def test_at_in_another_timezone() -> None:
+    at = Y2K.astimezone(datetime.timezone(datetime.timedelta(hours=-5)))
+    assert ClockControl(at).to_simple_clock().system_time() == Y2K
+
+
+def test_set_time() -> None:
+    control = ClockControl(Y2K)
+    simple = control.to_simple_clock()
+    control.set_time(Y2K + datetime.timedelta(seconds=10))
+    assert (simple.instant(), simple.system_time().second) == (10, 10)
+    control.set_time(Y2K)
+    assert (simple.instant(), simple.system_time()) == (10, Y2K)
+    control.set_time(Y2K)
+    assert (simple.instant(), simple.system_time()) == (10, Y2K)
+    control.jump(1)
+    assert (simple.instant(), simple.system_time().second) == (11, 1)
+
+
+def test_adjust_system_time() -> None:
+    control = ClockControl(Y2K)
+    simple = control.to_simple_clock()
+    control.adjust_system_time(-1)
+    control.adjust_system_time(datetime.timedelta(seconds=3))
+    assert (simple.instant(), simple.system_time().second) == (0, 2)
+    control.adjust_system_time(1e18)
+    with pytest.raises(OverflowError, match="no datetime can hold"):
+        simple.system_time()
+    control.adjust_system_time(-1e18)
+    assert simple.system_time().second == 2
+
+
+# --- bad input ---
+
+NAIVE = Y2K.replace(tzinfo=None)
+BAD: list[tuple[str, Callable[[ClockControl], object], type[Exception], str]] = [
+    ("at naive", lambda c: ClockControl(NAIVE), ValueError, "`at`.*timezone"),
+    ("at str", lambda c: ClockControl("2000"), TypeError, "`at`.*'2000'"),  # type: ignore[arg-type]
+    ("at date", lambda c: ClockControl(Y2K.date()), TypeError, "`at`"),  # type: ignore[arg-type]
+    ("rate negative", lambda c: ClockControl(rate=-1), ValueError, "rate must be >= 0"),
+    ("rate nan", lambda c: setattr(c, "rate", nan), ValueError, "`rate`.*nan"),
+    ("rate inf", lambda c: setattr(c, "rate", inf), ValueError, "`rate`.*inf"),
+    ("rate str", lambda c: setattr(c, "rate", "1"), TypeError, "`rate`.*'1'"),
+    ("rate bool", lambda c: setattr(c, "rate", True), TypeError, "`rate`.*True"),
+    (
+        "threshold negative",
+        lambda c: setattr(c, "autojump_threshold", -1),
+        ValueError,
+        "`autojump_threshold`.*-1",
+    ),
+    (
+        "threshold nan",
+        lambda c: ClockControl(autojump_threshold=nan),
+        ValueError,
+        "`autojump_threshold`.*NaN",
+    ),
+    (
+        "threshold None",
+        lambda c: setattr(c, "autojump_threshold", None),
+        TypeError,
+        "`autojump_threshold`.*None",
+    ),
+    ("jump back", lambda c: c.jump(-1), ValueError, "^time can't go backwards$"),
+    ("jump nan", lambda c: c.jump(nan), ValueError, "`seconds`.*nan"),
+    ("jump inf", lambda c: c.jump(inf), ValueError, "`seconds`.*inf"),
+    ("jump str", lambda c: c.jump("1"), TypeError, "`seconds`.*'1'"),  # type: ignore[arg-type]
+    ("jump bool", lambda c: c.jump(True), TypeError, "`seconds`.*True"),
+    ("set naive", lambda c: c.set_time(NAIVE), ValueError, "`when`.*timezone"),
+    ("set float", lambda c: c.set_time(1.0), TypeError, "`when`.*1.0"),  # type: ignore[arg-type]
+    ("adjust nan", lambda c: c.adjust_system_time(nan), ValueError, "`seconds`.*nan"),
+    ("adjust inf", lambda c: c.adjust_system_time(-inf), ValueError, "`seconds`.*inf"),
+    ("adjust None", lambda c: c.adjust_system_time(None), TypeError, "`seconds`"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [case[1:] for case in BAD],
+    ids=[case[0] for case in BAD],
+)
+def test_bad_input(
+    use: Callable[[ClockControl], object], error: type[Exception], message: str
+) -> None:
+    control = ClockControl(Y2K)
+    control.jump(1)
+    with pytest.raises(error, match=message):
+        use(control)
+    assert control.current_time() == 1
+    assert control.to_simple_clock().system_time().second == 1
+    assert (control.rate, control.autojump_threshold) == (0, inf)
