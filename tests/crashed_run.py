@@ -17,6 +17,7 @@ from trio_clockrt import (
     ClockDriver,
     ClockGone,
     InactiveClock,
+    Timer,
     TimerNursery,
     open_clock,
 )
@@ -25,6 +26,7 @@ from trio_clockrt._time_source import SystemSource
 clocks: list[Clock] = []
 drivers: list[ClockDriver] = []
 timers: list[TimerNursery] = []
+pending: list[Timer] = []
 
 
 class Crash(trio.abc.Clock):
@@ -47,7 +49,7 @@ async def crash() -> None:
         drivers.append(driver)
         async with clock.open_timers() as opened:
             timers.append(opened)
-            opened.call_later(60, int)
+            pending.append(opened.call_later(60, int))
             opened.start_later(0, clock.delay, 60)
             await clock.delay(60)
 
@@ -84,6 +86,22 @@ def crash_a_run() -> None:
     assert state() is None
 
 
+def crash_and_notice(use: Callable[[], object]) -> object:
+    """Use something of a crashed run, as the first who notices."""
+    forget()
+    with pytest.raises(trio.TrioInternalError):
+        trio.run(crash, clock=Crash())
+    return use()
+
+
+def notice_it_in_every_way() -> None:
+    assert crash_and_notice(lambda: drivers[0].next_deadline) is None
+    assert crash_and_notice(lambda: timers[0].cancel_timers()) is None
+    assert crash_and_notice(lambda: pending[-1].cancel()) is False
+    assert crash_and_notice(lambda: trio.run(drivers[0].wait_gone)) is None
+    forget()
+
+
 def drop_a_guest_run() -> None:
     todo: list[Callable[[], object]] = []
     results: list[outcome.Outcome[None]] = []
@@ -104,7 +122,7 @@ def drop_a_guest_run() -> None:
 
 
 def forget() -> None:
-    for things in (clocks, timers, drivers):
+    for things in (clocks, timers, drivers, pending):
         things.clear()
 
 
@@ -169,6 +187,7 @@ now = [1000.0]
 
 def main() -> None:
     crash_a_run()
+    notice_it_in_every_way()
     drop_a_guest_run()
     crash_among_the_waiters_of_a_manual_clock()
     print("as it should be")

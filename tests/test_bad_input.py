@@ -331,3 +331,31 @@ async def test_a_clock_cannot_be_copied() -> None:
         for use in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=r"clone\(\) makes another owner"):
                 use(clock)
+
+
+async def test_numbers_that_cannot_be_shown() -> None:
+    class Huge(int):
+        def __repr__(self) -> str:
+            raise ValueError("as Python does for integers of so many digits")
+
+    async with open_clock() as clock:
+        with pytest.raises(ValueError, match=r"`seconds`.*a Huge too large to show"):
+            await clock.delay(Huge(-1))
+        with pytest.raises(ValueError, match="`seconds` must be non-negative"):
+            await clock.delay(-(10**5000))
+
+
+def test_a_period_that_instants_cannot_tell_apart() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            await clock.delay_until(1e15)
+            with pytest.raises(
+                ValueError, match=r"at instant 1\d+\.0, but it is 0\.07"
+            ):
+                clock.periodic(0.07)
+            ticks = clock.periodic(0.125)
+            assert [await ticks.__anext__() for _ in range(3)] == [
+                1e15 + n / 8 for n in (1, 2, 3)
+            ]
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

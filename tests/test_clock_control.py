@@ -390,6 +390,54 @@ def test_a_host_moves_it() -> None:
     assert control.current_time() == 30
 
 
+@pytest.mark.parametrize(("threshold", "later"), [(0, inf), (10_000, 2000)])
+def test_a_host_takes_away_what_it_would_jump_to(
+    threshold: float, later: float
+) -> None:
+    todo: list[Callable[[], object]] = []
+    arrived = threading.Semaphore(0)
+    results: list[outcome.Outcome[None]] = []
+    ticks = 0
+
+    def run_sync_soon(fn: Callable[[], object]) -> None:
+        todo.append(fn)
+        arrived.release()
+
+    class NotesJumps(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            nonlocal ticks
+            ticks += 1
+            assert control.current_time() == 0
+
+    async def main() -> None:
+        trio.lowlevel.add_instrument(NotesJumps())
+        with scope:
+            await trio.sleep_forever()
+
+    scope = trio.CancelScope(deadline=1000)
+    control = ClockControl(autojump_threshold=threshold)
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=run_sync_soon,
+        done_callback=results.append,
+        clock=control,
+    )
+    while control._autojump._patient_until is None:
+        arrived.acquire()
+        todo.pop(0)()
+    scope.deadline = later
+    before = ticks
+    while ticks < before + 1:
+        arrived.acquire()
+        todo.pop(0)()
+    assert control.current_time() == 0
+    scope.cancel()
+    while not results:
+        arrived.acquire()
+        todo.pop(0)()
+    results[0].unwrap()
+
+
 async def test_of_another_run_it_is_moved_without_harm() -> None:
     control = ClockControl()
     control.jump(5)

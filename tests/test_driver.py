@@ -366,6 +366,22 @@ async def test_the_clock_ends_between_two_turns(mock_clock: MockClock) -> None:
     assert statistics.cancelled == 5_002 - statistics.fired
 
 
+async def test_now_is_before_what_a_turn_has_left(mock_clock: MockClock) -> None:
+    calls: list[int] = []
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            for n in range(3000):
+                timers.call_at(n, calls.append, n)
+            mock_clock.jump(2999)
+            assert driver.advance_timers() == 1024
+            assert driver.advance_timers(now=1023.5) == 1024
+            assert driver.advance_timers(now=1025) == 1026
+            assert calls == [*range(1026)]
+            while driver.advance_timers() is not None:
+                pass
+            assert calls == [*range(3000)]
+
+
 async def test_timers_that_are_always_due_do_not_keep_the_driver_from_stopping(
     mock_clock: MockClock,
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import gc
 import heapq
+import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -24,6 +26,10 @@ from trio_clockrt import (
     _timer_queue,
     open_clock,
 )
+from trio_clockrt._alarm import TrioAlarm
+from trio_clockrt._state import State
+from trio_clockrt._time_source import SystemSource
+from trio_clockrt._timer import PeriodicCallback
 from trio_clockrt._timer_queue import TimerQueue
 
 # --- inside a single call ---
@@ -124,6 +130,143 @@ async def test_it_is_done_when_the_call_has_returned(
             if (call, does) != ("cancel", "cancel"):
                 assert len(calls) == 1
             timers.cancel_timers()
+
+
+async def test_while_the_alarm_is_being_set(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    original = TrioAlarm.move
+
+    def move(self: TrioAlarm, deadline: float) -> None:
+        if deadline == 3600 and todo:
+            todo.pop()()
+        original(self, deadline)
+
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            timers.call_at(3600, int)
+            todo = [lambda: timers.call_at(1, calls.append, "called")]
+            monkeypatch.setattr(TrioAlarm, "move", move)
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.next_deadline == 1
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert todo == []
+            assert calls == ["called"]
+
+
+@pytest.mark.parametrize("what", ["one-shot", "periodic"])
+async def test_reset_to_the_present_as_it_is_being_woken(
+    what: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def popping(heap: list[float]) -> float:
+        if todo:
+            todo.pop()(0)
+        return heapq.heappop(heap)
+
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+
+            def call() -> None:
+                calls.append(clock.instant())
+
+            if what == "one-shot":
+                timer = timers.call_at(10, call)
+            else:
+                timer = timers.call_every(10, call)
+            timers.call_at(10.0001, int)  # so that there is a heap
+            todo = [timer.reset]
+            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            mock_clock.jump(10)
+            await trio.testing.wait_all_tasks_blocked()
+            assert todo == []
+            assert calls == [10]
+            assert timer.pending == (what == "periodic")
+            assert driver.statistics().pending == 1 + (what == "periodic")
+        clock.close()
+        await driver.wait_gone()
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ("one-shot", "cancel"),
+        ("one-shot", "cancel_timers"),
+        ("periodic", "cancel"),
+        ("periodic", "cancel_timers"),
+        ("periodic", "reset"),
+    ],
+)
+async def test_at_each_line_of_firing(what: str, how: str) -> None:
+    """Where newer Pythons may collect garbage; here, a trace function does it."""
+
+    async def attempt(here: int) -> bool:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal lines
+            if frame.f_code not in firing:
+                return trace if frame.f_code in around else None
+            if event == "line":
+                lines += 1
+                if lines == here:
+                    sys.settrace(None)
+                    uses[how]()
+            return trace
+
+        now[0] = 0.0
+        clock, driver = InactiveClock().activate_manual()
+        with clock.timer_group() as timers:
+            if what == "one-shot":
+                timer = timers.call_at(10, int)
+            else:
+                timer = timers.call_every(10, int)
+            uses: dict[str, Callable[[], object]] = {
+                "cancel": timer.cancel,
+                "cancel_timers": timers.cancel_timers,
+                "reset": lambda: timer.reset(5),
+            }
+            now[0] = 10.0
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                driver.advance_timers()
+            finally:
+                sys.settrace(before)
+            if how == "reset" and here <= lines and what == "periodic":
+                assert timer.pending
+            timer.cancel()
+        assert driver.statistics().pending == 0
+        clock.close()
+        with pytest.raises(ClockGone):
+            driver.advance_timers()
+        return here <= lines
+
+    firing = {Timer._fire.__code__, PeriodicCallback._fire.__code__}
+    around = {State.fire_due.__code__, ClockDriver.advance_timers.__code__}
+    now = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SystemSource, "instant", staticmethod(lambda: now[0]))
+        here = 1
+        while await attempt(here):
+            here += 1
+    assert here > 4
+
+
+async def test_a_periodic_timer_is_cancelled_as_it_is_registered_again(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers() as timers:
+            timer = timers.call_every(1, int)
+            finalizer = Finalizer(driver, timer.cancel)
+            finalizer.arm(monkeypatch, "add")
+            mock_clock.jump(1)
+        assert finalizer.ran
+        assert driver.statistics().pending == 0
 
 
 async def test_between_two_turns(

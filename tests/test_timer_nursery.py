@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextvars
 import datetime
 import functools
+import linecache
 import re
 import signal
 import sys
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from math import inf
 from operator import methodcaller
-from typing import Literal, NoReturn
+from types import FrameType
+from typing import Any, Literal, NoReturn
 
 import pytest
 import trio
@@ -26,6 +29,8 @@ from trio_clockrt import (
     MissedTick,
     Timer,
     TimerNursery,
+    _timer_group,
+    _timer_nursery,
     open_clock,
 )
 
@@ -725,6 +730,25 @@ async def test_a_periodic_callback_fails_once(autojump_clock: MockClock) -> None
         assert clock.instant() == 5
 
 
+async def test_methods_with_odd_attributes(autojump_clock: MockClock) -> None:
+    def decorate(fn: Callable[..., object]) -> Callable[..., None]:
+        def wrapper(*args: object) -> None:
+            calls.append(len(args))
+
+        wrapper.func = fn  # type: ignore[attr-defined]
+        return wrapper
+
+    class Thing:
+        @decorate
+        async def method(self) -> None: ...
+
+    calls: list[int] = []
+    async with open_clock() as clock:
+        async with clock.open_timers() as timers:
+            timers.call_later(0, Thing().method)
+    assert calls == [1]
+
+
 # --- in the same step ---
 
 
@@ -762,6 +786,50 @@ async def test_a_failed_nursery_is_closed_as_soon_as_its_last_child_ends(
                 await clock.delay(1)
                 raise KeyError
         assert refused == [10]
+
+
+@pytest.mark.parametrize("on_exit", ["wait", "cancel"])
+def test_no_timer_is_accepted_and_lost_at_the_exit(
+    on_exit: Literal["wait", "cancel"],
+) -> None:
+    """A finalizer registers one; a trace function, here, at each line of the exit."""
+
+    async def attempt(here: int) -> bool:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename not in files:
+                return None
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            # (Nothing can come between the condition before that and the assignment.)
+            if event == "line" and line.strip() != "self._closed = True":
+                lines += 1
+                if lines == here:
+                    sys.settrace(None)
+                    with suppress(RuntimeError):
+                        timers.call_later(100, calls.append, "called")
+                        accepted.append(here)
+            return trace
+
+        calls: list[str] = []
+        accepted: list[int] = []
+        async with open_clock() as clock:
+            before = sys.gettrace()
+            try:
+                async with clock.open_timers(on_exit=on_exit) as timers:
+                    sys.settrace(trace)
+            finally:
+                sys.settrace(before)
+            if on_exit == "wait":
+                assert len(calls) == len(accepted)
+        return here <= lines
+
+    files = {_timer_nursery.__file__, _timer_group.__file__}
+    here = 1
+    while trio.run(attempt, here, clock=MockClock(autojump_threshold=0)):
+        here += 1
+    assert here > 10
 
 
 async def test_a_failed_nursery_cancels_its_timers_without_waiting_for_children(

@@ -166,6 +166,31 @@ def test_a_deadline_is_never_rounded() -> None:
     assert queue.next_deadline() == inf
 
 
+def test_what_is_registered() -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    assert not queue
+    instants = [-inf, -1.0, 1.0, 1.0, 1.0, 1.0 + 1e-9, 1e15, 1e300, inf]
+    entries = [Entry(when) for when in instants]
+    for entry in entries:
+        assert entry not in queue
+        queue.add(entry)
+        assert queue
+        assert entry in queue
+        assert Entry(entry.when) not in queue
+    late = Entry(0.0)
+    for entry in queue.due(1.0):
+        assert entry not in queue
+        if entry is entries[0]:
+            queue.add(late)
+        assert late in queue
+    for entry in [late, *entries[5:]]:
+        assert queue
+        assert entry in queue
+        queue.discard(entry)
+        assert entry not in queue
+    assert not queue
+
+
 def test_discarding_what_is_not_registered_does_nothing() -> None:
     queue: TimerQueue[Entry] = TimerQueue()
     assert not queue.discard(Entry(1.0))

@@ -399,6 +399,25 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
         assert clock._state.pending == 0
 
 
+@pytest.mark.parametrize("how", ["cancel", "leave the block"])
+def test_ctrl_c_puts_nothing_off(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def discard(self: TimerQueue[Any], entry: Any) -> bool:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    clock, driver = InactiveClock().activate_manual()
+    with pytest.raises(KeyboardInterrupt):
+        with clock.timer_group() as timers:
+            timer = timers.call_later(3600, int)
+            other = timers.call_later(3600, int)
+            monkeypatch.setattr(TimerQueue, "discard", discard)
+            if how == "cancel":
+                timer.cancel()
+    assert not timer.pending
+    assert not other.pending
+    assert driver.next_deadline is None
+
+
 def test_it_is_freed_without_the_garbage_collector() -> None:
     gc.disable()
     try:

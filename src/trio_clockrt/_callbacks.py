@@ -97,7 +97,7 @@ def _code_flags(fn: object) -> int:
     The functions in `inspect` also ask objects that only pretend to be functions.
     """
     while type(fn) in (partial, MethodType):
-        fn = getattr(fn, "func", None) or getattr(fn, "__func__", None)
+        fn = getattr(fn, "func" if type(fn) is partial else "__func__")
     if type(fn) is not FunctionType:
         fn = vars(type(fn)).get("__call__")
     return fn.__code__.co_flags if type(fn) is FunctionType else 0

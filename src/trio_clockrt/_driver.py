@@ -90,9 +90,8 @@ class ClockDriver:
             True
         """
         state = self._state
-        if not state.alive:
+        if not state.is_usable():
             return None
-        state.check()
         deadline = state.next_deadline()
         return None if deadline == inf else deadline
 
@@ -283,4 +282,4 @@ class DriverTask:
             if deadline is not None and deadline <= state.now():
                 await checkpoint()
             else:
-                await alarm.sleep(state.rearm)
+                await alarm.sleep(state.arm)

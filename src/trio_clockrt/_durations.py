@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import inf, isfinite, isnan
+from math import inf, isfinite, isnan, ulp
 from numbers import Real
 
 # A period becomes too short to be told from zero as the clock's instants grow. This is
@@ -17,7 +17,7 @@ def to_seconds(value: object, name: str) -> float:
     if isnan(seconds):
         raise ValueError(f"`{name}` must not be NaN")
     if seconds < 0:
-        raise ValueError(f"`{name}` must be non-negative, but it is {value!r}")
+        raise ValueError(f"`{name}` must be non-negative, but it is {_shown(value)}")
     return seconds
 
 
@@ -25,13 +25,15 @@ def to_period(value: object, name: str, now: float) -> float:
     """A length of time that can be repeated from *now* on: each tick after the last."""
     seconds = to_seconds(value, name)
     if seconds == 0:
-        raise ValueError(f"`{name}` must be longer than zero, but it is {value!r}")
+        raise ValueError(
+            f"`{name}` must be longer than zero, but it is {_shown(value)}"
+        )
     if seconds == inf:
-        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
-    if seconds < _SHORTEST_PERIOD or now + seconds == now:
+        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
+    if seconds < _SHORTEST_PERIOD or seconds < ulp(now):
         raise ValueError(
             f"`{name}` must be at least a nanosecond, and long enough to be told from "
-            f"zero at instant {now!r}, but it is {value!r}"
+            f"zero at instant {now!r}, but it is {_shown(value)}"
         )
     return seconds
 
@@ -40,7 +42,7 @@ def to_step(value: object, name: str) -> float:
     """How far to move something: a finite length of time, in either direction."""
     seconds = _to_float(value, name, "a number of seconds or a timedelta")
     if not isfinite(seconds):
-        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
+        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
     return seconds
 
 
@@ -50,7 +52,7 @@ def to_rate(value: object, name: str) -> float:
     if rate < 0:
         raise ValueError(f"{name} must be >= 0")
     if not isfinite(rate):
-        raise ValueError(f"`{name}` must be finite, but it is {value!r}")
+        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
     return rate
 
 
@@ -59,7 +61,7 @@ def to_instant(value: object, name: str) -> float:
     if isinstance(value, timedelta):
         raise TypeError(
             f"`{name}` must be an instant, a number on the scale of clock.instant(), "
-            f"not a length of time: {value!r}"
+            f"not a length of time: {_shown(value)}"
         )
     instant = _to_float(
         value, name, "an instant, a number on the scale of clock.instant()"
@@ -75,9 +77,16 @@ def _to_float(value: object, name: str, wanted: str) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be {wanted}, not {value!r}")
+        raise TypeError(f"`{name}` must be {wanted}, not {_shown(value)}")
     try:
         return float(value)
     except OverflowError:
         # An integer too large for a float, which is to say: never, or long ago.
         return inf if value == abs(value) else -inf
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # as Python does not write out very large integers
+        return f"a {type(value).__name__} too large to show"

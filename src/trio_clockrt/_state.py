@@ -151,7 +151,7 @@ class State:
         (An open `TimerGroup` without timers is nothing that anybody waits for.)
         """
         return (
-            self._ownership() is not None or self.pending > 0 or bool(self._dependents)
+            self._ownership() is not None or bool(self._queue) or bool(self._dependents)
         )
 
     @property
@@ -163,6 +163,14 @@ class State:
         ownership = Ownership()
         self._ownership = ref(ownership, self._alarm.wake_soon)
         return ownership
+
+    def is_usable(self) -> bool:
+        """Refuse if a timer may not be used here; False if the clock is gone."""
+        try:
+            self.check()
+        except ClockGone:
+            return False
+        return True
 
     def check(self) -> None:
         """Refuse, unless a timer may be used here and now."""
@@ -229,8 +237,8 @@ class State:
         if self._changing:
             self._postponed.append(partial(self.add, waiter))
             return
-        self._changing = True
         try:
+            self._changing = True
             self._queue.add(waiter)
             self.registered += 1
             if waiter.when < self._alarm.deadline:
@@ -260,8 +268,8 @@ class State:
         if self._changing:
             self._postponed.append(partial(self._replace, old, new, when))
             return
-        self._changing = True
         try:
+            self._changing = True
             queue, alarm_at = self._queue, self._alarm.deadline
             earliest = inf
             for waiter in old:
@@ -275,7 +283,7 @@ class State:
                 if when < earliest:
                     earliest = when
             if earliest <= alarm_at:
-                self.rearm()
+                self._rearm()
         finally:
             self._changing = False
         if self._postponed:
@@ -285,8 +293,8 @@ class State:
         if self._changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
         while True:
-            self._changing = True
             try:
+                self._changing = True
                 deadline = self._queue.next_deadline()
             finally:
                 self._changing = False
@@ -303,29 +311,29 @@ class State:
                 "that are due now fire when the callback has returned"
             )
         begin = reading = self.now()
-        if now is None:
-            now = begin
-        elif now > begin:
+        if now is not None and now > begin:
             raise ValueError(
                 f"`now` must not be ahead of the clock, which is at {begin!r}, but it "
                 f"is {now!r}; leave it out to fire what is due"
             )
-        if self._pass is None:
-            self._pass = self._queue.due(now)
-        self._firing = self._changing = True
         try:
+            self._firing = self._changing = True
+            if now is not None:
+                self._end_pass()
+            if self._pass is None:
+                self._pass = self._queue.due(begin if now is None else now)
             for count, waiter in enumerate(self._pass, 1):
                 self._changing = False
                 self.fired += 1
-                when = waiter.when
-                late = reading - when
+                late = reading - waiter.when
                 self.lateness.append(late)
                 if late > self.lateness_max:
                     self.lateness_max = late
+                moved = False
                 if self._postponed:
                     self._catch_up()
-                # It may be registered for another instant by now.
-                slow = waiter.when == when and waiter._fire()
+                    moved = waiter in self._queue
+                slow = not moved and waiter._fire()
                 if slow or not count % _QUICK_TIMERS_PER_READING:
                     reading = self.now()
                     if self.driven and (
@@ -336,9 +344,23 @@ class State:
             else:
                 self._pass = None
             self._changing = True
-            self.rearm()
+            self._rearm()
+        except BaseException:  # Ctrl-C, outside of Trio
+            self._changing = True
+            self._end_pass()
+            raise
         finally:
             self._firing = self._changing = False
+        if self._postponed:
+            self._catch_up()
+
+    def arm(self) -> None:
+        """Let the alarm ring at the earliest deadline; the driver is going to sleep."""
+        try:
+            self._changing = True
+            self._rearm()
+        finally:
+            self._changing = False
         if self._postponed:
             self._catch_up()
 
@@ -347,21 +369,20 @@ class State:
         if self._home is not None:
             # Of a run that has crashed there is nobody to be told.
             anybody_there = self._is_here()
-            self._home = None
             self._gone_because = because
+            self._home = None
             self._end(anybody_there)
 
     def lose_driver(self) -> None:
         """The clock is gone, and `tell_everybody` follows, where tasks wait."""
-        self._home = None
         self._gone_because = "nobody holds the driver that came with it any more"
+        self._home = None
 
     def tell_everybody(self) -> None:
         self._end(True)
 
     def _end(self, anybody_there: bool) -> None:
-        if self._pass is not None:
-            self._pass.close()
+        self._end_pass()
         for waiter in self._queue.due(inf):
             self.cancelled += 1
             if anybody_there:
@@ -380,7 +401,12 @@ class State:
         while self._postponed and self.alive:
             self._postponed.popleft()()
 
-    def rearm(self) -> None:
+    def _end_pass(self) -> None:
+        if self._pass is not None:
+            self._pass.close()
+            self._pass = None
+
+    def _rearm(self) -> None:
         """Let the alarm ring at the earliest deadline, if somebody is asleep."""
         alarm = self._alarm
         if alarm.deadline != -inf:

@@ -136,9 +136,12 @@ class Timer:
 
     def _fire(self) -> bool:
         group = self._group
-        if self not in group._pending:
+        try:
+            del group._pending[self]
+        except KeyError:
             return False  # cancelled by a finalizer, at the last moment
-        group._remove(self)
+        if not group._pending:
+            group._drained()
         if group._is_over():
             return False
         self._run()
@@ -189,8 +192,10 @@ class PeriodicCallback(Timer):
             if self not in group._pending or self.when != when:
                 return True  # cancelled or reset while we looked at the clock
             self._grid.advance(now, missed=self._grid.whole_period_late(now))
-            self.when = self._grid.next_tick
-            group._state.add(self)
+            group._state.move(self, self._grid.next_tick)
+            if self not in group._pending:
+                group._state.discard(self)
+                return True
             self._run()
             return True
         return super()._fire()

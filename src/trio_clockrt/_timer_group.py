@@ -176,8 +176,7 @@ class TimerGroup:
             >>> trio.run(main)
         """
         if self._pending:
-            if self._state.alive:
-                self._state.check()
+            self._state.is_usable()
             timers = list(self._pending)
             self._state.discard_all(timers)
             for timer in timers:
@@ -199,20 +198,18 @@ class TimerGroup:
         return timer
 
     def _cancel(self, timer: Timer) -> bool:
-        if not timer.pending:
+        if not (timer.pending and self._state.is_usable()):
             return False
-        self._state.check()
         # In this order, as a finalizer may cancel it before discard() returns.
         del self._pending[timer]
-        self._state.discard(timer)
+        try:
+            self._state.discard(timer)
+        except KeyboardInterrupt:
+            self._state.discard(timer)  # outside of Trio; nobody else would
+            raise
         if not self._pending:
             self._drained()
         return True
-
-    def _remove(self, timer: Timer) -> None:
-        del self._pending[timer]
-        if not self._pending:
-            self._drained()
 
     def _is_over(self) -> bool:
         """Whether no timer may fire any more, even if it is pending."""
@@ -227,8 +224,12 @@ class TimerGroup:
 
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
-        self.cancel_timers()
         self._closed = True
+        try:
+            self.cancel_timers()
+        except KeyboardInterrupt:
+            self.cancel_timers()  # outside of Trio; nobody else would
+            raise
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""

@@ -152,6 +152,8 @@ class TimerNursery(TimerGroup):
         while self._children or (for_timers and self._pending):
             self._parent = current_task()
             await wait_task_rescheduled(self._abort_wait)
+        # In the same breath, so that no finalizer registers one more.
+        self._closed = True
 
     def _abort_wait(self, _: object) -> Abort:
         self._parent = None

@@ -162,6 +162,19 @@ class TimerQueue(Generic[EntryT]):
             del place[entry]  # as a pass may have it in its hands
         return True
 
+    def __contains__(self, entry: EntryT) -> bool:
+        when = entry.when
+        cell = self._cells.get(_tick(when))
+        place = cell.get(when) if type(cell) is _SortedKeys else cell
+        return (
+            place is entry
+            or entry in self._late
+            or (type(place) is _Equals and entry in place)
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._cells or self._late)
+
     def next_deadline(self) -> float:
         """The earliest deadline, exactly; infinity if there is none."""
         cells = self._cells
@@ -232,6 +245,13 @@ class TimerQueue(Generic[EntryT]):
             late, self._late = self._late, {}
             for entry in late:
                 self.add(entry)
+
+
+def _tick(when: float) -> float:
+    try:
+        return int(when * _CELLS_PER_SECOND)
+    except OverflowError:
+        return _end_of_time(when)
 
 
 def _end_of_time(when: float) -> float:

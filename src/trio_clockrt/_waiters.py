@@ -108,8 +108,7 @@ class EndWaiter:
 @enable_ki_protection
 async def wait_for_end(state: State) -> None:
     """Return when the clock is gone; always a checkpoint."""
-    if state.alive:
-        state.check()
+    if state.is_usable():
         waiter = EndWaiter(state)
         # From here on whoever waits is told, but it may have gone just before.
         if state.alive:

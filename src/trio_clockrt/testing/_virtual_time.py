@@ -86,13 +86,13 @@ class VirtualTime:
         """Go forward to a finite instant, exactly; if it is past, nowhere."""
         with self._lock:
             now = self._now()
-            if instant > now.instant:
-                # Rounded up, so that who adds a second arrives where somebody waits
-                # who has added it to the float.
-                nanoseconds = ceil(Fraction(instant) * _NANOSECONDS)
-                self._base = now._replace(
-                    nanoseconds=max(now.nanoseconds, nanoseconds), instant=instant
-                )
+            # Rounded up, so that who adds a second arrives where somebody waits who
+            # has added it to the float.
+            nanoseconds = ceil(Fraction(instant) * _NANOSECONDS)
+            self._base = now._replace(
+                nanoseconds=max(now.nanoseconds, nanoseconds),
+                instant=max(now.instant, instant),
+            )
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
