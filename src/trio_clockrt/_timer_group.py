@@ -176,7 +176,7 @@ class TimerGroup:
             >>> trio.run(main)
         """
         if self._pending:
-            self._state.is_usable()
+            self._state.is_usable()  # or else it says so
             timers = list(self._pending)
             self._state.discard_all(timers)
             for timer in timers:
@@ -200,8 +200,10 @@ class TimerGroup:
     def _cancel(self, timer: Timer) -> bool:
         if not (timer.pending and self._state.is_usable()):
             return False
-        # In this order, as a finalizer may cancel it before discard() returns.
-        del self._pending[timer]
+        # In this order, as a finalizer may cancel it before discard() returns; and
+        # one may have done so just now.
+        if self._pending.pop(timer, False) is False:
+            return False
         try:
             self._state.discard(timer)
         except KeyboardInterrupt:
