@@ -287,6 +287,81 @@ def test_io_comes_before_a_jump() -> None:
     trio.run(main, clock=jumping())
 
 
+def test_a_busy_worker_thread() -> None:
+    async def main() -> None:
+        with trio.fail_after(1):
+            await trio.to_thread.run_sync(event.wait, 0.05)
+        assert trio.current_time() == 0
+
+    event = threading.Event()
+    trio.run(main, clock=jumping())
+
+
+def test_ignore_threads() -> None:
+    async def main() -> None:
+        with trio.move_on_after(1) as scope:
+            await trio.to_thread.run_sync(event.wait, abandon_on_cancel=True)
+        assert scope.cancelled_caught
+        event.set()
+
+    event = threading.Event()
+    trio.run(main, clock=jumping(ignore_threads=True))
+
+
+def test_a_worker_thread_that_waits_for_trio() -> None:
+    def work() -> float:
+        trio.from_thread.run(trio.sleep, 3600)
+        trio.from_thread.run_sync(log.append, "slept")
+        return trio.from_thread.run_sync(trio.current_time)
+
+    async def main() -> None:
+        with trio.fail_after(4000):
+            assert await trio.to_thread.run_sync(work) == 3600
+
+    log: list[str] = []
+    trio.run(main, clock=jumping())
+    assert log == ["slept"]
+
+
+def test_hold() -> None:
+    async def main() -> None:
+        with control.hold(), control.hold():
+            timer = threading.Timer(0.01, control.jump, [10])
+            timer.start()
+            with trio.fail_after(3600):
+                await trio.sleep(10)
+            timer.join()
+            assert trio.current_time() == 10
+        await trio.sleep(10)
+        assert trio.current_time() == 20
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_hold_in_another_thread() -> None:
+    def hold_for_a_while() -> None:
+        with control.hold():
+            held.set()
+            release.wait()
+
+    async def main() -> None:
+        while not held.is_set():
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() == 0
+        release.set()
+        await trio.sleep(10)
+
+    held, release = threading.Event(), threading.Event()
+    control = jumping()
+    thread = threading.Thread(target=hold_for_a_while)
+    thread.start()
+    trio.run(main, clock=control)
+    thread.join()
+    assert control.current_time() == 10
+
+
 def test_nothing_to_jump_to() -> None:
     # It waits for I/O, then; here, for another thread.
     async def main() -> None:

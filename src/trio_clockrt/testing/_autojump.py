@@ -9,6 +9,7 @@ import trio
 from trio.lowlevel import add_instrument
 
 from ._trio_inside import anybody_runnable, anybody_waits_for_idleness, next_deadline
+from ._worker_threads import any_worker_is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,9 @@ class Autojump(trio.abc.Instrument):
 
     def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
         self.threshold = inf
+        self.ignore_threads = False
+        # Whoever does not want a jump now.
+        self.holds: set[object] = set()
         self._time = time
         self._real = real
         self._watching = False
@@ -41,7 +45,13 @@ class Autojump(trio.abc.Instrument):
     def sleep_time(self, deadline: float) -> float:
         seconds = self._time.real_seconds_until(deadline)
         threshold = self.threshold
-        if threshold >= seconds or deadline == inf or anybody_waits_for_idleness():
+        if (
+            threshold >= seconds
+            or deadline == inf
+            or self.holds
+            or anybody_waits_for_idleness()
+            or (not self.ignore_threads and any_worker_is_busy())
+        ):
             self._patient_until = None
             return seconds
         if not self._watching:
@@ -52,7 +62,7 @@ class Autojump(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         until, self._patient_until = self._patient_until, None
-        if until is None or anybody_runnable():
+        if until is None or self.holds or anybody_runnable():
             return
         if until == -inf or self._real() >= until:
             deadline = next_deadline()

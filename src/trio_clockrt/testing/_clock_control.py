@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import inf
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from ._autojump import Autojump
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from trio.lowlevel import TrioToken
 
 
@@ -38,6 +41,8 @@ class ClockControl(trio.abc.Clock):
             beginning of 1970 by default. Instants begin at 0.0, whatever this is.
         rate: The initial `rate`.
         autojump_threshold: The initial `autojump_threshold`.
+        ignore_threads: Whether time jumps although a task waits for a worker thread of
+            `trio.to_thread.run_sync`, as it does with a `trio.testing.MockClock`.
 
     Raises:
         ValueError: if *at* has no timezone, or a number is negative or NaN.
@@ -60,6 +65,7 @@ class ClockControl(trio.abc.Clock):
         *,
         rate: float = 0.0,
         autojump_threshold: float = inf,
+        ignore_threads: bool = False,
     ) -> None:
         # A place for another one, should a test want to move real time too.
         self._real_clock = time.perf_counter
@@ -68,6 +74,7 @@ class ClockControl(trio.abc.Clock):
         self._autojump = Autojump(self._time_source, self._real_time)
         # The run whose clock this is.
         self._run: TrioToken | None = None
+        self._autojump.ignore_threads = ignore_threads
         self.rate = rate
         self.autojump_threshold = autojump_threshold
 
@@ -106,7 +113,8 @@ class ClockControl(trio.abc.Clock):
         At ``inf``, the default, time never jumps. It can be set at any moment.
 
         Tasks in `trio.testing.wait_all_tasks_blocked` come first: while there are any,
-        time does not jump.
+        time does not jump. Nor does it while a task waits for a worker thread that is
+        busy, and not itself waiting for Trio, or while there is a `hold`.
 
         Raises:
             ValueError: if it is set to something negative or NaN.
@@ -153,6 +161,34 @@ class ClockControl(trio.abc.Clock):
             raise ValueError("time can't go backwards")
         self._time_source.add(step)
         self._wake_run()
+
+    @contextmanager
+    def hold(self) -> Generator[None]:
+        """Keep time from jumping by itself, with ``with``.
+
+        For what the control cannot know of: another process that has an answer to
+        give, a thread that is none of Trio's. It may be entered from any thread, and
+        while there is another one. Moving the time by hand still works.
+
+        Example::
+
+            >>> control = ClockControl(autojump_threshold=0)
+            >>> async def main():
+            ...     with control.hold():
+            ...         with trio.move_on_after(60):
+            ...             control.jump(1)
+            ...             await trio.testing.wait_all_tasks_blocked()
+            ...         print(trio.current_time())
+            >>> trio.run(main, clock=control)
+            1.0
+        """
+        hold = object()
+        self._autojump.holds.add(hold)
+        try:
+            yield
+        finally:
+            self._autojump.holds.remove(hold)
+            self._wake_run()
 
     def set_time(self, when: datetime) -> None:
         """Move the system time to another time.
