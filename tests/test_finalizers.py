@@ -286,6 +286,37 @@ async def test_between_two_turns(
             timers.cancel_timers()
 
 
+def test_as_ctrl_c_ends_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def time() -> float:
+        if interrupted:
+            interrupted.clear()
+            raise KeyboardInterrupt
+        return 1000.0
+
+    def callback() -> None:
+        timers.call_later(0, calls.append, "late")
+        finalizer.arm(monkeypatch, "add")
+        interrupted.append(True)
+
+    calls: list[str] = []
+    interrupted: list[bool] = []
+    monkeypatch.setattr(SystemSource, "instant", staticmethod(time))
+    clock, driver = InactiveClock().activate_manual()
+    with clock.timer_group() as timers:
+        finalizer = Finalizer(
+            driver, lambda: timers.call_later(0, calls.append, "finalizer's")
+        )
+        timers.call_later(0, callback)
+        timers.call_later(0, calls.append, "due")
+        with pytest.raises(KeyboardInterrupt):
+            driver.advance_timers()
+        assert finalizer.ran
+        assert calls == []
+        while driver.advance_timers() is not None:
+            pass
+        assert calls == ["due", "late", "finalizer's"]
+
+
 def test_after_the_last_timer_of_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     original = TimerQueue.due
