@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
@@ -593,6 +593,18 @@ async def test_timers_belong_to_the_thread_of_their_clock() -> None:
 # --- nothing stays ---
 
 
+async def cyclic_garbage(work: Callable[[], Awaitable[None]]) -> int:
+    """How many objects the second time leaves to the garbage collector."""
+    await work()
+    gc.collect()
+    gc.disable()
+    try:
+        await work()
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
 def test_a_clock_makes_no_cyclic_garbage() -> None:
     async def main() -> None:
         async with open_clock() as clock:
@@ -605,33 +617,13 @@ def test_a_clock_makes_no_cyclic_garbage() -> None:
             with clock.move_on_after(0):
                 await clock.delay(60)
 
-    async def measure() -> int:
-        await main()
-        gc.collect()
-        gc.disable()
-        try:
-            await main()
-            return gc.collect()
-        finally:
-            gc.enable()
+    async def without() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.checkpoint)
+        with trio.move_on_after(0):
+            await trio.sleep(60)
 
-    async def baseline() -> int:
-        async def work() -> None:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.lowlevel.checkpoint)
-            with trio.move_on_after(0):
-                await trio.sleep(60)
-
-        await work()
-        gc.collect()
-        gc.disable()
-        try:
-            await work()
-            return gc.collect()
-        finally:
-            gc.enable()
-
-    assert trio.run(measure) <= trio.run(baseline)
+    assert trio.run(cyclic_garbage, main) <= trio.run(cyclic_garbage, without)
 
 
 @pytest.mark.skipif(
@@ -659,14 +651,4 @@ def test_a_nursery_that_fails_makes_no_cyclic_garbage(what: str) -> None:
                 nursery.start_soon(child, clock)
                 await trio.testing.wait_all_tasks_blocked()
 
-    async def measure() -> int:
-        await main()
-        gc.collect()
-        gc.disable()
-        try:
-            await main()
-            return gc.collect()
-        finally:
-            gc.enable()
-
-    assert trio.run(measure) == 0
+    assert trio.run(cyclic_garbage, main) == 0
