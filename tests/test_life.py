@@ -629,21 +629,26 @@ def test_a_clock_makes_no_cyclic_garbage() -> None:
 @pytest.mark.skipif(
     trio.__version__.startswith("0.27."), reason="Trio 0.27 makes some itself"
 )
+@pytest.mark.parametrize("at_the_exit", [False, True])
 @pytest.mark.parametrize("what", ["the body", "a callback", "a child", "the clock"])
-def test_a_nursery_that_fails_makes_no_cyclic_garbage(what: str) -> None:
+def test_a_nursery_that_fails_makes_no_cyclic_garbage(
+    what: str, at_the_exit: bool
+) -> None:
     async def fail() -> None:
         raise KeyError
 
     async def child(clock: Clock) -> None:
         with suppress(BaseExceptionGroup):
-            async with clock.open_timers(on_exit="cancel") as timers:
+            async with clock.open_timers() as timers:
+                timers.call_later(60, int)
                 if what == "the body":
                     raise KeyError
                 if what == "a callback":
                     timers.call_later(0, divmod, 1, 0)
                 if what == "a child":
                     timers.start_later(0, fail)
-                await trio.sleep_forever()
+                if not at_the_exit:
+                    await trio.sleep_forever()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:

@@ -788,6 +788,25 @@ async def test_a_failed_nursery_is_closed_as_soon_as_its_last_child_ends(
         assert refused == [10]
 
 
+async def test_a_failed_nursery_without_children_is_closed_at_once() -> None:
+    class Register(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if failed and not refused:
+                with pytest.raises(RuntimeError, match="is closed"):
+                    timers.call_later(100, int)
+                refused.append(True)
+
+    failed: list[bool] = []
+    refused: list[bool] = []
+    async with open_clock() as clock:
+        trio.lowlevel.add_instrument(Register())
+        with pytest.raises(ExceptionGroup):
+            async with clock.open_timers() as timers:
+                failed.append(True)
+                raise KeyError
+        assert refused
+
+
 @pytest.mark.parametrize("on_exit", ["wait", "cancel"])
 def test_no_timer_is_accepted_and_lost_at_the_exit(
     on_exit: Literal["wait", "cancel"],
