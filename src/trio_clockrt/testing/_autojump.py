@@ -60,6 +60,7 @@ class Autojump(trio.abc.Instrument):
         self._patient_until = self._real() + threshold if threshold > 0 else -inf
         return threshold
 
+    # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         until, self._patient_until = self._patient_until, None
         if until is None or self.holds or anybody_runnable():
