@@ -497,7 +497,7 @@ def test_a_host_takes_away_what_it_would_jump_to(
         done_callback=results.append,
         clock=control,
     )
-    while control._autojump._patient_until is None:
+    while control._autojump._jump_at == inf:
         arrived.acquire()
         todo.pop(0)()
     scope.deadline = later

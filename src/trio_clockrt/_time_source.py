@@ -38,9 +38,3 @@ class RunSource(SystemSource):
         name = type(run_clock).__name__
         # What Trio calls its own.
         self.name = "system" if name == "SystemClock" else name
-
-
-def source_of(run_clock: trio.abc.Clock) -> TimeSource:
-    """What time it is in a run with this clock, which may tell the system time too."""
-    source: TimeSource | None = getattr(run_clock, "_time_source", None)
-    return RunSource(run_clock) if source is None else source

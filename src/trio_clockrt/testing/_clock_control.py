@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import TrioToken
 
+    from .._alarm import DriverAlarm
+
 
 class ClockControl(trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
@@ -69,7 +71,8 @@ class ClockControl(trio.abc.Clock):
     ) -> None:
         # A place for another one, should a test want to move real time too.
         self._real_clock = time.perf_counter
-        # Clocks that are activated in the run look for this.
+        # Clocks that are activated in its run look for this.
+        self._control = self
         self._time_source = VirtualTime(_aware(at, "at"), self._real_time)
         self._autojump = Autojump(self._time_source, self._real_time)
         # The run whose clock this is.
@@ -271,6 +274,9 @@ class ClockControl(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
         return self._autojump.sleep_time(deadline)
+
+    def _make_alarm(self) -> DriverAlarm:
+        return self._autojump.make_alarm()
 
     def _real_time(self) -> float:
         return self._real_clock()
