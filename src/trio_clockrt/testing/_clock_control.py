@@ -15,6 +15,7 @@ from .._alarm import post
 from .._durations import to_rate, to_seconds, to_step
 from .._simple_clock import SimpleClock
 from ._autojump import Autojump
+from ._seed import SeededSchedule, check_seed
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class ClockControl(trio.abc.Clock):
         autojump_threshold: The initial `autojump_threshold`.
         ignore_threads: Whether time jumps although a task waits for a worker thread of
             `trio.to_thread.run_sync`, as it does with a `trio.testing.MockClock`.
+        seed: With an integer, runs of the same program repeat: which of the tasks that
+            are woken at once goes first, which Trio leaves to chance, is the same each
+            time. Every run begins with the seed again, and another seed is another
+            order. What comes from outside (I/O, threads, signals, a `rate`) may still
+            come at another moment, and the order of Python's own sets is Python's.
+            Other runs in the process do not notice.
 
     Raises:
         ValueError: if *at* has no timezone, or a number is negative or NaN.
@@ -57,6 +64,20 @@ class ClockControl(trio.abc.Clock):
         ...         print(clock.instant(), clock.system_time().date())
         >>> trio.run(main, clock=ClockControl(autojump_threshold=0))
         31536000.5 1971-01-01
+
+    With a *seed*::
+
+        >>> async def append(log, n):
+        ...     log.append(n)
+        >>> async def main(log):
+        ...     async with trio.open_nursery() as nursery:
+        ...         for n in range(100):
+        ...             nursery.start_soon(append, log, n)
+        >>> log1, log2 = [], []
+        >>> trio.run(main, log1, clock=ClockControl(seed=42))
+        >>> trio.run(main, log2, clock=ClockControl(seed=42))
+        >>> log1 == log2
+        True
     """
 
     def __init__(
@@ -66,7 +87,11 @@ class ClockControl(trio.abc.Clock):
         rate: float = 0.0,
         autojump_threshold: float = inf,
         ignore_threads: bool = False,
+        seed: int | None = None,
     ) -> None:
+        if seed is not None:
+            check_seed(seed)
+        self._seed = seed
         # A place for another one, should a test want to move real time too.
         self._real_clock = time.perf_counter
         # Clocks that are activated in the run look for this.
@@ -257,6 +282,8 @@ class ClockControl(trio.abc.Clock):
             )
         self._run = current_trio_token()
         self._autojump.start()
+        if self._seed is not None:
+            SeededSchedule(self._seed)
 
     def current_time(self) -> float:
         """The instant that it is, in seconds; Trio calls this.
