@@ -16,10 +16,12 @@ from .._durations import to_rate, to_seconds, to_step
 from .._simple_clock import SimpleClock
 from ._autojump import Autojump
 from ._seed import SeededSchedule, check_seed
+from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
 
@@ -80,6 +82,10 @@ class ClockControl(trio.abc.Clock):
         True
     """
 
+    # A place for another one, should a test want to move real time too. In a class,
+    # where freezegun does not look for what it could replace.
+    _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
+
     def __init__(
         self,
         at: datetime = EPOCH,
@@ -92,8 +98,6 @@ class ClockControl(trio.abc.Clock):
         if seed is not None:
             check_seed(seed)
         self._seed = seed
-        # A place for another one, should a test want to move real time too.
-        self._real_clock = time.perf_counter
         # Clocks that are activated in the run look for this.
         self._time_source = VirtualTime(_aware(at, "at"), self._real_time)
         self._autojump = Autojump(self._time_source, self._real_time)
@@ -259,6 +263,38 @@ class ClockControl(trio.abc.Clock):
             1969-12-31 23:59:59+00:00 0.0
         """
         self._time_source.step_system_time(to_step(seconds, "seconds"))
+
+    def patch_stdlib(self) -> AbstractContextManager[None]:
+        """Make the standard library tell this system time too, with ``with``.
+
+        As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
+        `time.time`, `time.gmtime` and the like follow the control, each time that they
+        are called: in the whole process, in every thread, and also where somebody has
+        imported them before. `time.monotonic` and `time.perf_counter` stay real, and
+        so does the local timezone. Blocks may overlap, and then the one that was
+        opened last counts.
+
+        This needs time-machine: ``pip install 'trio-clockrt[time-machine]'``. It takes
+        the place of freezegun, whose ``freeze_time`` stops the clock of a Trio run
+        too.
+
+        A system time that no `~datetime.datetime` can hold is whatever error Python
+        has for it, where it is read; `time.time` can tell it.
+
+        Raises:
+            ImportError: if there is no time-machine.
+            RuntimeError: if a ``freeze_time`` is under way, which would hide this one.
+
+        Example::
+
+            >>> y2k = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
+            >>> control = ClockControl(y2k)
+            >>> with control.patch_stdlib():
+            ...     control.jump(datetime.timedelta(days=59))
+            ...     print(time.strftime("%d %B", time.gmtime()), time.time())
+            29 February 951782400.0
+        """
+        return StdlibPatch(self._time_source)
 
     def to_simple_clock(self) -> SimpleClock:
         """A `SimpleClock` that tells this time, inside Trio and outside.

@@ -60,9 +60,13 @@ class VirtualTime:
         base = self._base
         return self._now().instant if base.rate else base.instant
 
-    def system_time(self) -> datetime:
+    def system_nanoseconds(self) -> int:
+        """The system time, counted from the beginning of 1970."""
         now = self._now()
-        nanoseconds = now.nanoseconds + now.ahead
+        return now.nanoseconds + now.ahead
+
+    def system_time(self) -> datetime:
+        nanoseconds = self.system_nanoseconds()
         try:
             return EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
