@@ -198,12 +198,14 @@ class TimerQueue(Generic[EntryT]):
         if type(cell) is not _SortedKeys:
             del cells[tick]
             heappop(cells.heap())
-            return cell
+            loner: EntryT = cell
+            return loner
         place = cell[cell.first()]
         if type(place) is _Equals:
             return None
-        self.discard(place)
-        return place
+        loner = place
+        self.discard(loner)
+        return loner
 
     def due(self, now: float) -> Generator[EntryT, None, None]:
         """Make one pass: take out each entry that is due at *now*, in order.

@@ -16,7 +16,7 @@ from trio.lowlevel import (
 from .._alarm import DriverAlarm
 
 if TYPE_CHECKING:
-    from ..state import State
+    from .._state import State
 
 
 class Keeper(Protocol):

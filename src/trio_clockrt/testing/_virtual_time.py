@@ -69,9 +69,13 @@ class VirtualTime:
     def instant(self) -> float:
         return self._now(self._base).instant if self._base.rate else self._reached
 
-    def system_time(self) -> datetime:
+    def system_nanoseconds(self) -> int:
+        """The system time, counted from the beginning of 1970."""
         now = self._now(self._base)
-        nanoseconds = now.nanoseconds + now.ahead
+        return now.nanoseconds + now.ahead
+
+    def system_time(self) -> datetime:
+        nanoseconds = self.system_nanoseconds()
         try:
             return EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
