@@ -163,7 +163,7 @@ async def wait_in_another_run() -> None:
 
 
 def crash_among_the_waiters_of_a_manual_clock() -> None:
-    SystemSource.instant = staticmethod(lambda: now[0])
+    SystemSource.instant = SystemSource.now = staticmethod(lambda: now[0])
     clock, driver = InactiveClock().activate_manual()
     clocks.append(clock)
     drivers.append(driver)

@@ -36,7 +36,8 @@ def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
             return events
 
     monkeypatch.setattr(selectors, "DefaultSelector", JumpingSelector)
-    monkeypatch.setattr(SystemSource, "instant", lambda self: now)
+    for name in "instant", "now":
+        monkeypatch.setattr(SystemSource, name, lambda self: now)
 
 
 @pytest.mark.usefixtures("run_in_no_time")

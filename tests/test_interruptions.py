@@ -274,7 +274,7 @@ NO_PLACES = {
     (str(path), number)
     for path in SOURCE.glob("*.py")
     for number, line in enumerate(path.read_text().splitlines(), 1)
-    if re.fullmatch(r" *self\._(firing = self\._)?changing = False", line)
+    if re.fullmatch(r" *self\.(firing = self\.)?_changing = False", line)
 }
 # ...and whoever is interrupted as these begin has not left the block.
 EXITS = {"__exit__", "_close"}
@@ -331,7 +331,8 @@ def test_ctrl_c_at_every_line_without_trio(monkeypatch: pytest.MonkeyPatch) -> N
         return not finished, count
 
     now = [0.0]
-    monkeypatch.setattr(SystemSource, "instant", staticmethod(lambda: now[0]))
+    for name in "instant", "now":
+        monkeypatch.setattr(SystemSource, name, staticmethod(lambda: now[0]))
     finished, lines = interrupted((None, 0))
     assert not finished
     for line, count in lines.items():

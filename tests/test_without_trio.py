@@ -42,7 +42,8 @@ class HandMovedTime:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> HandMovedTime:
     time = HandMovedTime()
-    monkeypatch.setattr(SystemSource, "instant", staticmethod(time))
+    for name in "instant", "now":
+        monkeypatch.setattr(SystemSource, name, staticmethod(time))
     return time
 
 

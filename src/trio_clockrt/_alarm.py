@@ -21,6 +21,7 @@ from trio.lowlevel import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._driver import ClockDriver
     from ._state import State
 
 
@@ -107,7 +108,7 @@ class ManualAlarm:
     def is_over(self) -> bool:
         return False
 
-    def tie(self, driver: object, state: State) -> None:
+    def tie(self, driver: ClockDriver, state: State) -> None:
         self._driver = ref(driver, partial(self._lose_driver, state))
 
     def note_run(self) -> None:

@@ -137,7 +137,7 @@ class Clock(SimpleClock):
         """
         state = self._open_state()
         state.check()
-        return not state.driven
+        return not state.on_run_clock
 
     def _open_state(self) -> State:
         """The state, for something that needs timers."""

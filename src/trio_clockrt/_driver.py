@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -20,11 +19,8 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_instant
-from ._errors import ClockGone
+from ._errors import ClockGone, raise_all
 from ._waiters import wait_for_end
-
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,23 +135,11 @@ class ClockDriver:
         state = self._state
         state.fire_due(None if now is None else to_instant(now, "now"))
         if state.failures:
-            self._raise_failures()
-        if not state.in_use:
-            state.end(
-                "every Clock object of it had been closed or dropped, and nothing was "
-                "pending; give whoever needs it a clone() of their own"
-            )
+            raise_all("callbacks of timers failed", state.take_failures())
+        state.end_if_unused()
+        if not state.alive:
             raise state.gone()
         return self.next_deadline
-
-    def _raise_failures(self) -> NoReturn:
-        failures, self._state.failures = self._state.failures, []
-        try:
-            if len(failures) == 1:
-                raise failures[0]
-            raise BaseExceptionGroup("callbacks of timers failed", failures)
-        finally:
-            del failures  # it refers to this frame
 
     def statistics(self) -> DriverStatistics:
         """Some counts, as a `DriverStatistics`.

@@ -23,13 +23,11 @@ def to_seconds(value: object, name: str) -> float:
 
 def to_period(value: object, name: str, now: float) -> float:
     """A length of time that can be repeated from *now* on: each tick after the last."""
-    seconds = to_seconds(value, name)
+    seconds = to_finite_seconds(value, name)
     if seconds == 0:
         raise ValueError(
             f"`{name}` must be longer than zero, but it is {_shown(value)}"
         )
-    if seconds == inf:
-        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
     if seconds < _SHORTEST_PERIOD or seconds < ulp(now):
         raise ValueError(
             f"`{name}` must be at least a nanosecond, and long enough to be told from "
@@ -44,6 +42,30 @@ def to_step(value: object, name: str) -> float:
     if not isfinite(seconds):
         raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
     return seconds
+
+
+def to_finite_seconds(value: object, name: str) -> float:
+    """A length of time: non-negative and finite."""
+    seconds = to_seconds(value, name)
+    if seconds == inf:
+        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
+    return seconds
+
+
+def to_finite_instant(value: object, name: str) -> float:
+    instant = to_instant(value, name)
+    if not isfinite(instant):
+        raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
+    return instant
+
+
+def to_count(value: object, name: str) -> int:
+    """How many of something, at least one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an integer, not {_shown(value)}")
+    if value < 1:
+        raise ValueError(f"`{name}` must be positive, but it is {_shown(value)}")
+    return value
 
 
 def to_rate(value: object, name: str) -> float:

@@ -1,6 +1,15 @@
-"""The one exception of this library's own."""
+"""The one exception of this library's own, and how more than one are raised."""
 
 from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ClockGone(Exception):
@@ -30,3 +39,13 @@ class ClockGone(Exception):
         message: str = "this clock is gone, and no timer on it can fire any more",
     ) -> None:
         super().__init__(message)
+
+
+def raise_all(message: str, errors: Sequence[BaseException]) -> NoReturn:
+    """Raise one as it is, and several in a group with this message."""
+    try:
+        if len(errors) == 1:
+            raise errors[0]
+        raise BaseExceptionGroup(message, errors)
+    finally:
+        del errors  # they refer to this frame

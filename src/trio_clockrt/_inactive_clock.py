@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from threading import get_ident
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import trio
 from trio.lowlevel import (
@@ -51,6 +51,38 @@ class InactiveClock:
     def __init__(self) -> None:
         # Taken out in one step, by whichever thread is the first.
         self._left: list[None] = [None]
+        # Whose time it is to follow, if it is not the run's.
+        self._control: ClockControl | None = None
+
+    @classmethod
+    def from_control(cls, control: ClockControl) -> InactiveClock:
+        """A recipe for a clock that a `~trio_clockrt.testing.ClockControl` moves.
+
+        Activated in the run whose clock the control is, that is a clock as any other.
+        In any other run, only this clock is virtual, and Trio's own time stays real:
+        the timeouts of the clock are driven by its timers, and the deadlines of their
+        scopes stay infinite. Without Trio, with `activate_manual`, the timers fire in
+        `~trio_clockrt.testing.ClockControl.advance` as well.
+
+        Raises:
+            TypeError: if *control* is something else.
+
+        Example::
+
+            >>> control = ClockControl(autojump_threshold=0)
+            >>> async def main():
+            ...     recipe = InactiveClock.from_control(control)
+            ...     async with recipe.activate() as (clock, driver):
+            ...         await clock.delay(3600)
+            ...         print(clock.instant())
+            >>> trio.run(main)
+            3600.0
+        """
+        if not hasattr(control, "_make_alarm"):
+            raise TypeError(f"`control` must be a ClockControl, not {control!r}")
+        recipe = cls()
+        recipe._control = control
+        return recipe
 
     def clone(self) -> InactiveClock:
         """Another recipe for such a clock, whether or not this one is used up.
@@ -65,7 +97,9 @@ class InactiveClock:
             >>> trio.run(main)
             False
         """
-        return InactiveClock()
+        recipe = InactiveClock()
+        recipe._control = self._control
+        return recipe
 
     def activate(self) -> AbstractAsyncContextManager[tuple[Clock, ClockDriver]]:
         """Make the clock run, for as long as an ``async with`` block lasts.
@@ -123,13 +157,11 @@ class InactiveClock:
             2
         """
         self._take()
-        alarm = ManualAlarm()
-        state = State(
-            SystemSource(), alarm, get_ident, driven=False, name="activate_manual()"
-        )
-        driver = ClockDriver(state)
-        alarm.tie(driver, state)
-        return Clock(state, state.own()), driver
+        if self._control is None:
+            return activate_alone(SystemSource(), ManualAlarm(), "activate_manual()")
+        time = self._control._time_source
+        alarm = self._control._make_lone_alarm()
+        return activate_alone(time, alarm, "activate_manual()")
 
     def _check(self) -> None:
         if not self._left:
@@ -191,8 +223,24 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "a clock can only be activated inside a Trio run: use `async with` in "
                 "an async function that trio.run() runs"
             ) from None
-        source, alarm = _time_and_alarm()
-        state = State(source, alarm, current_trio_token, driven=True, name=name)
+        run_clock = current_clock()
+        control = self._recipe._control
+        if control is None and hasattr(run_clock, "_make_alarm"):
+            control = cast("ClockControl", run_clock)
+        source: TimeSource
+        alarm: DriverAlarm
+        if control is None:
+            source, alarm = RunSource(run_clock), TrioAlarm()
+        else:
+            source, alarm = control._time_source, control._make_alarm()
+        state = State(
+            source,
+            alarm,
+            current_trio_token,
+            driven=True,
+            on_run_clock=control in (None, run_clock),
+            name=name,
+        )
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.
@@ -256,10 +304,11 @@ class _OpenClock(AsyncBlock[Clock]):
         return await self._activation.__aexit__(exc_type, exc, traceback)
 
 
-def _time_and_alarm() -> tuple[TimeSource, DriverAlarm]:
-    """What time it is in this run, and what wakes a driver here."""
-    run_clock = current_clock()
-    control: ClockControl | None = getattr(run_clock, "_control", None)
-    if control is None:
-        return RunSource(run_clock), TrioAlarm()
-    return control._time_source, control._make_alarm()
+def activate_alone(
+    source: TimeSource, alarm: ManualAlarm, name: str
+) -> tuple[Clock, ClockDriver]:
+    """Make a clock that no Trio task drives, in the current thread."""
+    state = State(source, alarm, get_ident, driven=False, on_run_clock=False, name=name)
+    driver = ClockDriver(state)
+    alarm.tie(driver, state)
+    return Clock(state, state.own()), driver

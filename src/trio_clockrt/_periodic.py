@@ -107,6 +107,12 @@ class Grid:
         return f"every {self._period} s, {self._missed.name}"
 
 
+class _TickWaiter(TaskWaiter):
+    __slots__ = ()
+
+    _periodic = True
+
+
 class PeriodicTimer:
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
@@ -182,7 +188,7 @@ class PeriodicTimer:
             self._busy = False
 
     async def _wait(self, tick: float) -> float:
-        waiter = TaskWaiter(self._state, tick)
+        waiter = _TickWaiter(self._state, tick)
         self._state.add(waiter)
         self._task = current_task()
         # For reset(). Trio clears it as soon as the task is woken, by whomever.

@@ -38,6 +38,8 @@ class Waiter(Protocol):
     when: float
     # Whether firing it only wakes a task.
     _only_wakes: bool
+    # Whether it comes again and again, so that nobody waits for it in particular.
+    _periodic: bool
 
     def _fire(self) -> bool:
         """Do what is due, and tell whether that ran any code of the user's."""
@@ -92,18 +94,19 @@ class State:
         here: Tells places apart; timers may be used only where it tells the same as
             when this is made. Places are Trio runs if a task *drives* the clock, and
             threads if a caller does. It may raise RuntimeError elsewhere.
+        on_run_clock: Whether its instants are those of the Trio run.
         name: Who activated the clock, for people to read.
     """
 
     source: TimeSource
     now: Callable[[], float]
     driven: bool
+    on_run_clock: bool
     name: str
     registered: int
     fired: int
     cancelled: int
     lateness_max: float
-    _ownership: Callable[[], Ownership | None]
     _gone_because: str
 
     def __init__(
@@ -113,19 +116,22 @@ class State:
         here: Callable[[], object],
         *,
         driven: bool,
+        on_run_clock: bool,
         name: str,
     ) -> None:
         self.source = source
-        self.now = source.instant
+        self.now = source.now
         self.driven = driven
+        self.on_run_clock = on_run_clock
         self.name = name
         self._alarm = alarm
         self._here = here
         # None once the clock is gone.
         self._home: object | None = here()
         self._queue: TimerQueue[Waiter] = TimerQueue()
+        self._ownership: Callable[[], Ownership | None] = lambda: None
         self._pass: Generator[Waiter, None, None] | None = None
-        self._firing = False
+        self.firing = False
         # While the queue is being changed, the garbage collector may run a finalizer
         # that changes it too. That has to wait.
         self._changing = False
@@ -134,8 +140,8 @@ class State:
         # Dictionaries for their order.
         self._dependents: dict[Dependent, None] = {}
         self._watchers: dict[Dependent, None] = {}
-        # What callbacks have raised that nobody else takes.
-        self.failures: list[BaseException] = []
+        # What callbacks of which group have raised, until somebody takes it.
+        self.failures: list[tuple[object, BaseException]] = []
         self.registered = 0
         self.fired = 0
         self.cancelled = 0
@@ -161,9 +167,11 @@ class State:
         return self.alive * (self.registered - self.fired - self.cancelled)
 
     def own(self) -> Ownership:
-        """Begin to be owned, by those who will hold the result."""
-        ownership = Ownership()
-        self._ownership = ref(ownership, self._alarm.wake_soon)
+        """Be owned by those who will hold the result."""
+        ownership = self._ownership()
+        if ownership is None:
+            ownership = Ownership()
+            self._ownership = ref(ownership, self._alarm.wake_soon)
         return ownership
 
     def is_usable(self) -> bool:
@@ -206,7 +214,8 @@ class State:
             + self._gone_because
         )
 
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
+        """Whether its timers may be used in this place."""
         try:
             return self._here() == self._home
         except RuntimeError:
@@ -291,6 +300,17 @@ class State:
         if self._postponed:
             self._catch_up()
 
+    def take_failures(self, group: object = None) -> list[BaseException]:
+        """What callbacks have raised, those of one *group* or all."""
+        failures, self.failures = self.failures, []
+        taken: list[BaseException] = []
+        for failed, exc in failures:
+            if group in (None, failed):
+                taken.append(exc)
+            else:
+                self.failures.append((failed, exc))
+        return taken
+
     def next_deadline(self) -> float:
         if self._changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
@@ -304,10 +324,18 @@ class State:
                 return deadline
             self._catch_up()
 
+    def only_periodic(self) -> bool:
+        """Whether nothing is pending but what comes again and again."""
+        try:
+            self._changing = True
+            return all(waiter._periodic for waiter in self._queue)
+        finally:
+            self._changing = False
+
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""
         self.check()
-        if self._firing or self._changing:
+        if self.firing or self._changing:
             raise RuntimeError(
                 "advance_timers() was called from inside a timer's callback; timers "
                 "that are due now fire when the callback has returned"
@@ -319,7 +347,7 @@ class State:
                 f"is {now!r}; leave it out to fire what is due"
             )
         try:
-            self._firing = self._changing = True
+            self.firing = self._changing = True
             if now is not None:
                 self._end_pass()
             if self._pass is None:
@@ -343,7 +371,7 @@ class State:
             self._end_pass()
             raise
         finally:
-            self._firing = self._changing = False
+            self.firing = self._changing = False
         if self._postponed:
             self._catch_up()
 
@@ -380,11 +408,18 @@ class State:
         if self._postponed:
             self._catch_up()
 
+    def end_if_unused(self) -> None:
+        if not self.in_use:
+            self.end(
+                "every Clock object of it had been closed or dropped, and nothing was "
+                "pending; give whoever needs it a clone() of their own"
+            )
+
     def end(self, because: str) -> None:
         """The clock is gone: tell everybody who waits. Idempotent."""
         if self._home is not None:
             # Of a run that has crashed there is nobody to be told.
-            anybody_there = self._is_here()
+            anybody_there = self.is_here()
             self._gone_because = because
             self._home = None
             self._end(anybody_there)

@@ -40,4 +40,4 @@ class Stopwatch:
         return self._source.instant() - self.start
 
     def __repr__(self) -> str:
-        return f"<Stopwatch at {self.elapsed():.6f} s>"
+        return f"<Stopwatch at {self._source.now() - self.start:.6f} s>"

@@ -25,6 +25,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
 
     _usage = "`with clock.move_on_after(seconds) as scope:`"
     _only_wakes = False
+    _periodic = False
 
     def __init__(
         self,

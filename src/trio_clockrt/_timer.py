@@ -36,6 +36,7 @@ class Timer:
 
     when: float
     _only_wakes = False
+    _periodic = False
 
     def __init__(
         self,
@@ -170,6 +171,8 @@ class PeriodicCallback(Timer):
     """A timer that is pending again whenever it fires."""
 
     __slots__ = ("_grid",)
+
+    _periodic = True
 
     def __init__(
         self,

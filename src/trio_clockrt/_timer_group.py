@@ -9,12 +9,14 @@ from trio.lowlevel import enable_ki_protection
 from ._block import SyncBlock
 from ._callbacks import check_callback
 from ._durations import to_instant, to_seconds
+from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
 from ._timer import PeriodicCallback, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
+    from types import TracebackType
 
     from typing_extensions import TypeVarTuple, Unpack
 
@@ -222,7 +224,7 @@ class TimerGroup:
 
     def _failed(self, exc: BaseException) -> None:
         """A callback has raised."""
-        self._state.failures.append(exc)
+        self._state.failures.append((self, exc))
 
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
@@ -261,5 +263,16 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         return self._timers
 
     @enable_ki_protection
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._timers._close()
+        # What nobody has seen yet, as time moved by itself.
+        failures = self._state.take_failures(self._timers)
+        if failures:
+            if exc is not None:
+                failures.insert(0, exc)
+            raise_all("callbacks of timers failed", failures)

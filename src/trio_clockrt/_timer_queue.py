@@ -23,7 +23,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 # A power of two, so that multiplying by it is exact and no two deadlines can end up
 # in cells of the wrong order.
@@ -171,6 +171,16 @@ class TimerQueue(Generic[EntryT]):
             or entry in self._late
             or (type(place) is _Equals and entry in place)
         )
+
+    def __iter__(self) -> Iterator[EntryT]:
+        """All entries, in no order; nothing may change meanwhile."""
+        for cell in self._cells.values():
+            for place in cell.values() if type(cell) is _SortedKeys else (cell,):
+                if type(place) is _Equals:
+                    yield from place
+                else:
+                    yield place
+        yield from self._late
 
     def __bool__(self) -> bool:
         return bool(self._cells or self._late)

@@ -57,6 +57,7 @@ class TaskWaiter:
     __slots__ = ("_run", "_state", "_task", "when")
 
     _only_wakes = True
+    _periodic = False
 
     def __init__(self, state: State, when: float) -> None:
         self._state = state

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import current_task, current_trio_token
 
 from .._alarm import post
-from .._durations import to_rate, to_seconds, to_step
+from .._clock import Clock
+from .._durations import (
+    to_count,
+    to_finite_instant,
+    to_finite_seconds,
+    to_rate,
+    to_seconds,
+    to_step,
+)
+from .._errors import raise_all
+from .._inactive_clock import activate_alone
 from .._simple_clock import SimpleClock
+from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
+from ._idleness import Idleness, settle_run
 from ._seed import SeededSchedule, check_seed
+from ._stand_alone import LoneAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
     from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
 
     from .._alarm import DriverAlarm
+    from .._time_source import TimeSource
 
 
 class ClockControl(trio.abc.Clock):
@@ -46,8 +61,15 @@ class ClockControl(trio.abc.Clock):
             beginning of 1970 by default. Instants begin at 0.0, whatever this is.
         rate: The initial `rate`.
         autojump_threshold: The initial `autojump_threshold`.
+        io_grace: For how many real seconds more nothing must happen before time jumps,
+            while a task waits for I/O: a socket, or another process.
         ignore_threads: Whether time jumps although a task waits for a worker thread of
             `trio.to_thread.run_sync`, as it does with a `trio.testing.MockClock`.
+        auto_advance: How far each reading of the time moves it, in seconds or as a
+            `~datetime.timedelta`. A reading tells the time before that. Only what reads
+            through a `Clock`, a `SimpleClock` or a `Stopwatch` counts, nothing of
+            Trio's own.
+        auto_advance_limit: How far all readings together may move it, at most.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
             time. Every run begins with the seed again, and another seed is another
@@ -94,19 +116,33 @@ class ClockControl(trio.abc.Clock):
         *,
         rate: float = 0.0,
         autojump_threshold: float = inf,
+        io_grace: float | timedelta = 0.0,
         ignore_threads: bool = False,
+        auto_advance: float | timedelta = 0.0,
+        auto_advance_limit: float | timedelta = inf,
         seed: int | None = None,
     ) -> None:
         if seed is not None:
             check_seed(seed)
         self._seed = seed
-        # Clocks that are activated in its run look for this.
-        self._control = self
-        self._time_source = VirtualTime(_aware(at, "at"), self._real_time)
-        self._autojump = Autojump(self._time_source, self._real_time)
+        self._time = VirtualTime(_aware(at, "at"), self._real_time)
+        self._idleness = Idleness(self._real_time)
+        self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
+        self._idleness.ignore_threads = ignore_threads
+        self._others = StandAlone(self._time, self._idleness, self._wake_run)
+        self._autojump = Autojump(
+            self._time, self._idleness, self._others, self._real_time
+        )
+        # What clocks that this control moves read.
+        self._time_source: TimeSource = self._time
+        step = to_finite_seconds(auto_advance, "auto_advance")
+        limit = to_seconds(auto_advance_limit, "auto_advance_limit")
+        if step:
+            self._time_source = AutoAdvance(self._time, step, limit, self._moved)
         # The run whose clock this is.
         self._run: TrioToken | None = None
-        self._autojump.ignore_threads = ignore_threads
+        # Whether run_for() or the like is under way.
+        self._running = False
         self.rate = rate
         self.autojump_threshold = autojump_threshold
 
@@ -128,12 +164,12 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time() == control.current_time()
             True
         """
-        return self._time_source.rate
+        return self._time.rate
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        self._time_source.rate = to_rate(rate, "rate")
-        self._wake_run()
+        self._time.rate = to_rate(rate, "rate")
+        self._settings_changed()
 
     @property
     def autojump_threshold(self) -> float:
@@ -159,18 +195,19 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             1000000.0
         """
-        return self._autojump.threshold
+        return self._idleness.threshold
 
     @autojump_threshold.setter
     def autojump_threshold(self, threshold: float) -> None:
-        self._autojump.threshold = to_seconds(threshold, "autojump_threshold")
-        self._wake_run()
+        self._idleness.threshold = to_seconds(threshold, "autojump_threshold")
+        self._settings_changed()
 
     def jump(self, seconds: float | timedelta) -> None:
         """Move the time forward in one leap, and system time with it.
 
         Everything that is due then fires as soon as the run goes on, in the order of
-        deadlines, but at the new time.
+        deadlines, but at the new time. On clocks that no Trio task drives, it has fired
+        when this returns.
 
         Args:
             seconds: How far, in seconds or as a `~datetime.timedelta`.
@@ -178,6 +215,7 @@ class ClockControl(trio.abc.Clock):
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
             TypeError: if *seconds* is not a length of time.
+            Exception: as for `advance`.
 
         Example::
 
@@ -187,12 +225,163 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             1.0
         """
-        step = to_step(seconds, "seconds")
-        if step < 0:
-            # In the words of MockClock, for tests that look for them.
-            raise ValueError("time can't go backwards")
-        self._time_source.add(step)
-        self._wake_run()
+        self._time.add(_forward(seconds))
+        self._moved_by_hand()
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Move the time forward, from deadline to deadline where that is possible.
+
+        That is, on clocks that no Trio task drives: those of `to_clock`, and of
+        `InactiveClock.activate_manual`, in this thread. Time stops at each of their
+        deadlines, so that a callback reads its own due time, and what it registers on
+        the way fires too; everything due has fired when this returns.
+
+        Whatever Trio drives cannot go on before this returns. For that, it is one leap
+        as in `jump`; to stop at each deadline there, use `run_for`.
+
+        Args:
+            seconds: How far, in seconds or as a `~datetime.timedelta`.
+
+        Raises:
+            ValueError: if *seconds* is negative, infinite or NaN.
+            TypeError: if *seconds* is not a length of time.
+            RuntimeError: if called from inside a callback of such a clock.
+            Exception: what callbacks of a `TimerGroup` have raised, when everything has
+                fired: one exception as it is, more than one in an exception group.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> clock = control.to_clock()
+            >>> with clock.timer_group() as timers:
+            ...     timer = timers.call_every(20, lambda: print(clock.instant()))
+            ...     control.advance(60)
+            20.0
+            40.0
+            60.0
+        """
+        step = _forward(seconds)
+        if any(alarm.state.firing for alarm in self._others.here()):
+            raise RuntimeError(
+                "advance() was called from inside a timer's callback, which is part of "
+                "another advance(); set another timer, or use jump()"
+            )
+        nanoseconds = self._time.nanoseconds_after(step)
+        failures = self._visit(nanoseconds / 1e9)
+        self._time.count_to(nanoseconds)
+        self._moved_by_hand(failures)
+
+    async def run_for(self, seconds: float | timedelta) -> None:
+        """Let the program run for so long, from deadline to deadline.
+
+        Time stops at each deadline, Trio's or of a timer, until no task can do anything
+        more. So a task that ticks ten times in ten periods does so here. What counts as
+        nothing to do is the same as for `autojump_threshold`. While this runs, time
+        does not jump by itself.
+
+        Call it in a task of the run whose clock this is; or, if that is no run, of any
+        that has clocks of this control.
+
+        Args:
+            seconds: How long, in seconds or as a `~datetime.timedelta`.
+
+        Raises:
+            ValueError: if *seconds* is negative, infinite or NaN.
+            TypeError: if *seconds* is not a length of time.
+            RuntimeError: if called outside of a Trio task, in the wrong run, or while
+                another call is under way.
+            Exception: as for `advance`.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> async def tick():
+            ...     while True:
+            ...         await trio.sleep(20)
+            ...         print(trio.current_time())
+            >>> async def main():
+            ...     async with trio.open_nursery() as nursery:
+            ...         nursery.start_soon(tick)
+            ...         await control.run_for(60)
+            ...         nursery.cancel_scope.cancel()
+            >>> trio.run(main, clock=control)
+            20.0
+            40.0
+            60.0
+        """
+        nanoseconds = self._time.nanoseconds_after(_forward(seconds))
+        async with self._run_by_hand() as failures:
+            await self._visit_all(nanoseconds / 1e9, failures)
+            self._time.count_to(nanoseconds)
+            await self._settle(failures)
+
+    async def run_until(self, instant: float) -> None:
+        """Let the program run until an instant, as `run_for` does.
+
+        Args:
+            instant: A point on the scale of `current_time`; if it is past, this waits
+                until no task can do anything more, no longer.
+
+        Raises:
+            ValueError: if *instant* is infinite or NaN.
+            TypeError: if *instant* is not a number.
+            RuntimeError, Exception: as for `run_for`.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> async def main():
+            ...     async with trio.open_nursery() as nursery:
+            ...         nursery.start_soon(trio.sleep, 3)
+            ...         await control.run_until(3.5)
+            >>> trio.run(main, clock=control)
+            >>> control.current_time()
+            3.5
+        """
+        instant = to_finite_instant(instant, "instant")
+        async with self._run_by_hand() as failures:
+            await self._visit_all(instant, failures)
+            self._time.go_to(instant)
+            await self._settle(failures)
+
+    async def run_until_idle(self, *, limit: int = 100_000) -> None:
+        """Let the program run until nothing is left to wait for but periodic timers.
+
+        Args:
+            limit: How many deadlines to go to, at most. Somebody who always waits for
+                the next one, without being a periodic timer, would never be done.
+
+        Raises:
+            ValueError: if *limit* is not positive.
+            TypeError: if *limit* is not an integer.
+            RuntimeError: at the limit; otherwise as for `run_for`.
+            Exception: as for `advance`.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> async def main():
+            ...     async with trio.open_nursery() as nursery:
+            ...         for seconds in 10, 20, 30:
+            ...             nursery.start_soon(trio.sleep, seconds)
+            ...         await control.run_until_idle()
+            ...     print(trio.current_time())
+            >>> trio.run(main, clock=control)
+            30.0
+        """
+        limit = to_count(limit, "limit")
+        async with self._run_by_hand() as failures:
+            for _ in range(limit):
+                await self._settle(failures)
+                deadline = self._next_deadline()
+                if deadline == inf or self._only_periodic():
+                    return
+                self._time.go_to(deadline)
+            raise RuntimeError(
+                f"run_until_idle() has gone to {limit} deadlines, and there are others "
+                f"still, the next one at {self._next_deadline()!r}. Does something "
+                "wait again and again? Then use run_for(), or a larger `limit`"
+            )
 
     @contextmanager
     def hold(self) -> Generator[None]:
@@ -215,12 +404,12 @@ class ClockControl(trio.abc.Clock):
             1.0
         """
         hold = object()
-        self._autojump.holds.add(hold)
+        self._idleness.holds.add(hold)
         try:
             yield
         finally:
-            self._autojump.holds.remove(hold)
-            self._wake_run()
+            self._idleness.holds.remove(hold)
+            self._settings_changed()
 
     def set_time(self, when: datetime) -> None:
         """Move the system time to another time.
@@ -242,8 +431,8 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             946684800.0
         """
-        self._time_source.set_system_time(_aware(when, "when"))
-        self._wake_run()
+        self._time.set_system_time(_aware(when, "when"))
+        self._moved_by_hand()
 
     def adjust_system_time(self, seconds: float | timedelta) -> None:
         """Step the system time alone, as NTP or an operator does it.
@@ -265,7 +454,7 @@ class ClockControl(trio.abc.Clock):
             >>> print(control.to_simple_clock().system_time(), control.current_time())
             1969-12-31 23:59:59+00:00 0.0
         """
-        self._time_source.step_system_time(to_step(seconds, "seconds"))
+        self._time.step_system_time(to_step(seconds, "seconds"))
 
     def patch_stdlib(self) -> AbstractContextManager[None]:
         """Make the standard library tell this system time too, with ``with``.
@@ -297,7 +486,33 @@ class ClockControl(trio.abc.Clock):
             ...     print(time.strftime("%d %B", time.gmtime()), time.time())
             29 February 951782400.0
         """
-        return StdlibPatch(self._time_source)
+        return StdlibPatch(self._time)
+
+    def to_clock(self) -> Clock:
+        """A `Clock` that this control moves, and nothing else: no task drives it.
+
+        For programs without Trio, where `advance` and `jump` fire its timers; and for
+        tests in a run whose own clock is real, so that only what holds this clock is
+        virtual. Tasks may wait for it, and time may jump by itself when nothing else
+        happens: see `autojump_threshold`. (A real :func:`trio.sleep` counts as
+        nothing.) As for any clock, its timers belong to the thread that makes it.
+
+        All that are made in a thread are owners of the same clock: see `Clock.clone`.
+
+        Example::
+
+            >>> control = ClockControl(autojump_threshold=0)
+            >>> clock = control.to_clock()
+            >>> trio.run(clock.delay, 3600)
+            >>> clock.instant()
+            3600.0
+        """
+        for alarm in self._others.here():
+            if alarm.driver is not None and alarm.state.alive:
+                return Clock(alarm.state, alarm.state.own())
+        alarm = self._make_lone_alarm()
+        clock, alarm.driver = activate_alone(self._time_source, alarm, "to_clock()")
+        return clock
 
     def to_simple_clock(self) -> SimpleClock:
         """A `SimpleClock` that tells this time, inside Trio and outside.
@@ -314,12 +529,12 @@ class ClockControl(trio.abc.Clock):
 
     def start_clock(self) -> None:
         """Trio calls this as a run begins."""
-        if self._run is not None and post(self._run, int):
+        if self._is_over_another_run():
             raise RuntimeError(
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
-        self._run = current_trio_token()
+        self._run = self._others.own_run = current_trio_token()
         self._autojump.start()
         if self._seed is not None:
             SeededSchedule(self._seed)
@@ -332,17 +547,115 @@ class ClockControl(trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
-        return self._time_source.instant()
+        return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
         return self._autojump.sleep_time(deadline)
 
     def _make_alarm(self) -> DriverAlarm:
-        return self._autojump.make_alarm()
+        if current_trio_token() == self._run:
+            return self._autojump.make_alarm()
+        return self._others.make_alarm()
+
+    def _make_lone_alarm(self) -> LoneAlarm:
+        return LoneAlarm(self._others)
 
     def _real_time(self) -> float:
         return self._real_clock()
+
+    def _settings_changed(self) -> None:
+        self._wake_run()
+        self._others.settings_changed()
+
+    def _moved(self) -> None:
+        self._wake_run()
+        self._others.ring()
+
+    def _moved_by_hand(self, failures: Sequence[BaseException] = ()) -> None:
+        """Fire whatever is due and can fire at once."""
+        failures = [*failures, *self._visit(self._time.instant())]
+        self._moved()
+        if failures:
+            raise_all("callbacks of timers failed", failures)
+
+    def _visit(self, until: float) -> list[BaseException]:
+        """Fire timers that no task drives, in this thread, each at its own time."""
+        failures: list[BaseException] = []
+        while True:
+            here = [alarm for alarm in self._others.here() if not alarm.state.firing]
+            if not here:
+                return failures
+            first = min(here, key=attrgetter("deadline"))
+            if first.deadline > until:
+                return failures
+            self._time.go_to(first.deadline)
+            first.fire()
+            failures += first.state.take_failures()
+
+    @asynccontextmanager
+    async def _run_by_hand(self) -> AsyncGenerator[list[BaseException]]:
+        try:
+            current_task()
+        except RuntimeError:
+            raise RuntimeError(
+                "only a Trio task can let its program run; outside of Trio, use "
+                "advance()"
+            ) from None
+        if self._is_over_another_run():
+            raise RuntimeError(
+                "this ClockControl is the clock of another Trio run; call this in a "
+                "task of that one"
+            )
+        if self._running:
+            raise RuntimeError(
+                "run_for(), run_until() or run_until_idle() is under way already, in "
+                "another task; time cannot be in two places"
+            )
+        failures: list[BaseException] = []
+        self._running = True
+        try:
+            with self.hold():
+                yield failures
+        finally:
+            self._running = False
+        if failures:
+            raise_all("callbacks of timers failed", failures)
+
+    async def _visit_all(self, until: float, failures: list[BaseException]) -> None:
+        while True:
+            await self._settle(failures)
+            deadline = self._next_deadline()
+            if deadline > until:
+                return
+            self._time.go_to(deadline)
+
+    async def _settle(self, failures: list[BaseException]) -> None:
+        """Let everybody do what is due, until there is nothing to do."""
+        failures += self._visit(self._time.instant())
+        self._moved()
+        for run in self._others.runs():
+            await settle_run(run, self._idleness)
+        await self._idleness.wait()
+
+    def _is_over_another_run(self) -> bool:
+        """Whether a run has this clock, and it is not the current one."""
+        run = self._run
+        return run is not None and run != current_trio_token() and post(run, int)
+
+    def _is_in_its_run(self) -> bool:
+        return self._run is not None and current_trio_token() == self._run
+
+    def _next_deadline(self) -> float:
+        deadline = self._others.next_deadline()
+        if self._is_in_its_run():
+            return min(deadline, self._autojump.next_deadline())
+        return deadline
+
+    def _only_periodic(self) -> bool:
+        return self._others.only_periodic() and (
+            not self._is_in_its_run() or self._autojump.only_periodic()
+        )
 
     def _wake_run(self) -> None:
         """Let the run look at its deadlines again, if it may be waiting for I/O."""
@@ -359,6 +672,14 @@ def _is_in_a_task_of(run: TrioToken) -> bool:
         return current_trio_token() == run
     except RuntimeError:
         return False
+
+
+def _forward(seconds: float | timedelta) -> float:
+    step = to_step(seconds, "seconds")
+    if step < 0:
+        # In the words of MockClock, for tests that look for them.
+        raise ValueError("time can't go backwards")
+    return step
 
 
 def _aware(when: object, name: str) -> datetime:

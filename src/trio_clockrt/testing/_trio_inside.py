@@ -30,7 +30,11 @@ class TrioInside:
         return bool(self._runner.waiting_for_idle)
 
     def next_deadline(self) -> float:
-        """The earliest deadline, exactly; ``-inf`` if a task is about to go on."""
+        """The earliest deadline, exactly."""
+        return self._runner.deadlines.next_deadline()
+
+    def next_deadline_if_idle(self) -> float:
+        """The same; ``-inf`` if a task is about to go on."""
         runner = self._runner
         return -inf if runner.runq else runner.deadlines.next_deadline()
 

@@ -69,6 +69,8 @@ class VirtualTime:
     def instant(self) -> float:
         return self._now(self._base).instant if self._base.rate else self._reached
 
+    now = instant
+
     def system_nanoseconds(self) -> int:
         """The system time, counted from the beginning of 1970."""
         now = self._now(self._base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,7 +11,8 @@ from trio.lowlevel import current_root_task, wait_task_rescheduled
 from trio.testing import active_thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from trio.lowlevel import Task
 
@@ -18,19 +20,30 @@ _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
 _WAIT = inspect.unwrap(wait_task_rescheduled).__code__
 
 
-def any_worker_is_busy() -> bool:
-    """Whether a task waits for a worker thread that does not itself wait for Trio."""
-    return active_thread_count() > 0 and any(map(_waits_for_a_worker, _tasks()))
+def busy_workers() -> list[Task]:
+    """The tasks that wait for a worker thread that does not itself wait for Trio."""
+    if not active_thread_count():
+        return []
+    return [task for task in all_tasks() if _frames_of_a_wait_for_a_worker(task)]
 
 
-def _waits_for_a_worker(task: Task) -> bool:
-    # While its worker waits for Trio, in `trio.from_thread.run`, the task is busy with
-    # what the worker waits for.
-    codes = [frame.f_code for frame, _ in task.iter_await_frames()]
-    return _WAIT in codes and _RUN_SYNC in codes[: codes.index(_WAIT)][-1:]
+def warn_of(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        frames = _frames_of_a_wait_for_a_worker(task)
+        waiter, worker = frames[0], frames[-1]
+        warnings.warn_explicit(
+            f"virtual time has been standing still for a second of real time, as the "
+            f"task {task.name!r} waits for {worker.f_locals['sync_fn']!r} in a worker "
+            "thread. If time should not wait for threads, say "
+            "ClockControl(ignore_threads=True)",
+            RuntimeWarning,
+            waiter.f_code.co_filename,
+            waiter.f_lineno,
+        )
 
 
-def _tasks() -> Iterator[Task]:
+def all_tasks() -> Iterator[Task]:
+    """The tasks of the current run."""
     root = current_root_task()
     tasks = [root] if root else []
     while tasks:
@@ -38,3 +51,17 @@ def _tasks() -> Iterator[Task]:
         yield task
         for nursery in task.child_nurseries:
             tasks += nursery.child_tasks
+
+
+def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
+    """Who waits for the worker, and the function of Trio's in which that happens.
+
+    While its worker waits for Trio, in `trio.from_thread.run`, the task is busy with
+    what the worker waits for; then, or if it does not wait, nothing.
+    """
+    frames = [frame for frame, _ in task.iter_await_frames()]
+    codes = [frame.f_code for frame in frames]
+    innermost = codes.index(_WAIT) if _WAIT in codes else 0
+    if _RUN_SYNC in codes[:innermost][-1:]:
+        return frames[:innermost][-2:]
+    return []

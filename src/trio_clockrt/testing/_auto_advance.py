@@ -1,0 +1,55 @@
+"""Time that moves because somebody looks at it."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from ._virtual_time import VirtualTime
+
+
+class AutoAdvance:
+    """A time source for readers: each reading moves the time by a *step*.
+
+    Args:
+        limit: How far all readings may move it together.
+        moved: What to call then.
+    """
+
+    def __init__(
+        self,
+        time: VirtualTime,
+        step: float,
+        limit: float,
+        moved: Callable[[], None],
+    ) -> None:
+        self.name = time.name
+        self.now = time.now
+        self._time = time
+        self._step = step
+        self._left = limit
+        self._moved = moved
+        self._lock = RLock()
+
+    def instant(self) -> float:
+        with self._lock:
+            instant = self._time.instant()
+            self._advance()
+        return instant
+
+    def system_time(self) -> datetime:
+        with self._lock:
+            system_time = self._time.system_time()
+            self._advance()
+        return system_time
+
+    def _advance(self) -> None:
+        step = min(self._step, self._left)
+        if step:
+            self._left -= step
+            self._time.add(step)
+            self._moved()

@@ -1,0 +1,162 @@
+"""When a Trio run has nothing to do, as far as a control is concerned."""
+
+from __future__ import annotations
+
+from math import inf
+from threading import active_count
+from time import sleep
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    add_instrument,
+    cancel_shielded_checkpoint,
+    current_statistics,
+    current_task,
+    current_trio_token,
+    remove_instrument,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
+from trio.testing import wait_all_tasks_blocked
+
+from .._alarm import post
+from ._worker_threads import busy_workers, warn_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.lowlevel import Task, TrioToken
+    from typing_extensions import Self
+
+# How long a worker thread may keep time from moving before people are told.
+_UNNOTICED = 1.0
+
+
+class Idleness:
+    """What a control has been told about it. All times here are real."""
+
+    def __init__(self, real: Callable[[], float]) -> None:
+        self.threshold = inf
+        self.io_grace = 0.0
+        self.ignore_threads = False
+        # Whoever does not want a jump now.
+        self.holds: set[object] = set()
+        self._real = real
+        # Since when worker threads have been busy, as far as we have looked.
+        self._busy_since: float | None = None
+
+    def patience(self) -> float:
+        """For how long nothing must happen in the current run before time jumps."""
+        if self.io_grace and _waiting_for_io():
+            return self.threshold + self.io_grace
+        return self.threshold
+
+    def wait_for_workers(self) -> float:
+        """How long to wait for the worker threads of the current run, at most.
+
+        Zero if none is busy; otherwise look again after so long, or when something
+        has happened.
+        """
+        # Python knows far sooner than Trio that there is no other thread at all.
+        if active_count() == 1 or self.ignore_threads or not (busy := busy_workers()):
+            self._busy_since = None
+            return 0.0
+        if self._busy_since is None:
+            self._busy_since = self._real()
+        seconds = self._busy_since + _UNNOTICED - self._real()
+        if seconds > 0:
+            return seconds
+        self._busy_since = inf  # once is enough
+        warn_of(busy)
+        return inf
+
+    async def wait(self, *, then: Callable[[NextStep], bool] | None = None) -> None:
+        """Wait until the current run is idle, but for tasks that wait here.
+
+        Tasks in `trio.testing.wait_all_tasks_blocked` go first.
+
+        Args:
+            then: Called when it is, after the `patience` of an autojump. If it returns
+                False, this goes on, until the run is idle once more.
+        """
+        while True:
+            await wait_all_tasks_blocked(self.patience() if then else 0.0)
+            with NextStep() as step:
+                # Whoever has been woken together with this task goes on now.
+                await cancel_shielded_checkpoint()
+                while not step.taken and (seconds := self.wait_for_workers()):
+                    with trio.move_on_after(seconds):
+                        await step.wait()
+                if not step.taken:
+                    if then is None or then(step):
+                        return
+                    await step.wait()
+
+
+class NextStep(trio.abc.Instrument):
+    """Notices when any task takes a step that does not itself wait for idleness."""
+
+    taken = False
+
+    def __enter__(self) -> Self:
+        self._task = current_task()
+        self._waiting = False
+        _waiting_for_idleness.add(self._task)
+        add_instrument(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _waiting_for_idleness.remove(self._task)
+        remove_instrument(self)
+
+    def before_task_step(self, task: Task) -> None:
+        if task not in _waiting_for_idleness:
+            self.taken = True
+            if self._waiting:
+                self._waiting = False
+                reschedule(self._task)
+
+    async def wait(self) -> None:
+        self._waiting = True
+        await wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> Abort:
+        self._waiting = False
+        return Abort.SUCCEEDED
+
+
+_waiting_for_idleness: set[Task] = set()
+
+
+async def settle_run(run: TrioToken, idleness: Idleness) -> None:
+    """Wait until another run is idle, or over."""
+    settled = trio.Event()
+    here = current_trio_token()
+
+    def begin() -> None:
+        try:
+            spawn_system_task(wait, name="trio_clockrt run_for")
+        except RuntimeError:  # the run is shutting down
+            post(here, settled.set)
+
+    async def wait() -> None:
+        try:
+            await idleness.wait()
+        finally:
+            post(here, settled.set)
+
+    if post(run, begin):
+        while not settled.is_set() and post(run, int):
+            # Trio does not promise to call what is posted to a run that ends.
+            await trio.to_thread.run_sync(sleep, 0.001)
+
+
+def _waiting_for_io() -> bool:
+    """Whether a task of the current run waits for a descriptor, besides Trio's own."""
+    statistics = current_statistics().io_statistics
+    # Their names depend on the platform.
+    names = (name for name in dir(statistics) if name.startswith("tasks_waiting"))
+    return sum(int(getattr(statistics, name)) for name in names) > 1

@@ -1,0 +1,230 @@
+"""The clocks of a control that are not driven in the run whose clock the control is."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from math import inf
+from threading import RLock
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import trio
+from trio.lowlevel import current_trio_token, spawn_system_task
+
+from .._alarm import ManualAlarm, post
+from ._control_alarm import ControlAlarm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trio.lowlevel import TrioToken
+
+    from .._driver import ClockDriver
+    from .._state import State
+    from ._idleness import Idleness, NextStep
+    from ._virtual_time import VirtualTime
+
+
+class LoneAlarm(ManualAlarm):
+    """Of a clock that no task drives: it knows when that has something to fire."""
+
+    deadline = inf
+    state: State
+
+    def __init__(self, keeper: StandAlone) -> None:
+        super().__init__()
+        self._keeper = keeper
+        # Holds the driver if nobody else is to do it.
+        self.driver: ClockDriver | None = None
+
+    def tie(self, driver: ClockDriver, state: State) -> None:
+        super().tie(driver, state)
+        self.state = state
+        self._keeper.add(self)
+
+    def move(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._keeper.alarm_moved()
+
+    def note_run(self) -> None:
+        super().note_run()
+        self._keeper.watch_this_run()
+
+    def run(self) -> TrioToken | None:
+        """Where it can be told that it is due."""
+        if self._token is None and self.state.is_here():
+            with suppress(RuntimeError):
+                return current_trio_token()
+        return self._token
+
+    def fire(self) -> None:
+        """Fire what is due; what callbacks raise is kept in the state."""
+        state = self.state
+        if self.deadline <= state.now() and not state.firing and state.is_usable():
+            state.fire_due(None)
+            state.end_if_unused()
+
+    def fire_soon(self) -> None:
+        run = self.run()
+        if run is not None and not post(run, self.fire):
+            self._token = None  # that run is over
+
+
+class StandAlone:
+    """Tells these clocks that time has moved, and moves it when their runs are idle."""
+
+    # Alarms ask whether they should say that their deadline has changed.
+    waiting = True
+
+    def __init__(
+        self, time: VirtualTime, idleness: Idleness, wake_run: Callable[[], None]
+    ) -> None:
+        self.own_run: TrioToken | None = None
+        self._time = time
+        self._idleness = idleness
+        self._wake_own_run = wake_run
+        # Of the drivers in other runs that are asleep.
+        self._asleep: dict[ControlAlarm, None] = {}
+        # Of the clocks that no task drives, in the order in which they were made.
+        self._lone: list[ref[LoneAlarm]] = []
+        self._watchers: dict[TrioToken, _Watcher] = {}
+        self._lock = RLock()
+
+    def __bool__(self) -> bool:
+        return bool(self._lone or self._asleep)
+
+    def add(self, alarm: LoneAlarm) -> None:
+        self._lone.append(ref(alarm, self._lone.remove))
+
+    def make_alarm(self) -> ControlAlarm:
+        self.watch_this_run()
+        return ControlAlarm(self._asleep, self)
+
+    def here(self) -> list[LoneAlarm]:
+        """Of the clocks that no task drives, those that may be used here."""
+        return [alarm for alarm in self._all_lone() if alarm.state.is_here()]
+
+    def runs(self) -> set[TrioToken]:
+        """The other runs in which anybody waits."""
+        return self._all_runs() - {current_trio_token()}
+
+    def next_deadline(self) -> float:
+        """The earliest deadline that somebody can be told of."""
+        deadlines = [alarm.deadline for alarm in tuple(self._asleep)]
+        deadlines += [alarm.deadline for alarm in self._all_lone() if alarm.run()]
+        return min(deadlines, default=inf)
+
+    def only_periodic(self) -> bool:
+        states = [alarm.state for alarm in tuple(self._asleep)]
+        states += [alarm.state for alarm in self._all_lone()]
+        return all(state.only_periodic() for state in states)
+
+    def ring(self) -> None:
+        """Time has moved: tell whoever is due, wherever that is."""
+        now = self._time.instant()
+        for sleeping in tuple(self._asleep):
+            if sleeping.deadline <= now:
+                sleeping.wake_soon()
+        for alarm in self._all_lone():
+            if alarm.deadline <= now:
+                alarm.fire_soon()
+        self.look_again()
+
+    def alarm_moved(self) -> None:
+        self._wake_own_run()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The watchers should: deadlines or settings have changed."""
+        for run, watcher in tuple(self._watchers.items()):
+            if not post(run, watcher.look_again):
+                self._watchers.pop(run, None)
+
+    def settings_changed(self) -> None:
+        for run in self._all_runs():
+            post(run, self.watch_this_run)
+        self.look_again()
+
+    def watch_this_run(self) -> None:
+        """Begin to move time when this run has nothing to do, if that is wanted."""
+        run = current_trio_token()
+        wanted = self._idleness.threshold < inf or self._time.rate
+        if wanted and run != self.own_run and run not in self._watchers:
+            watcher = self._watchers[run] = _Watcher(self, self._time, self._idleness)
+            try:
+                spawn_system_task(watcher.watch, name="trio_clockrt autojump")
+            except RuntimeError:  # the run is shutting down
+                del self._watchers[run]
+
+    def forget(self, watcher: _Watcher) -> None:
+        for run, known in tuple(self._watchers.items()):
+            if known is watcher:
+                self._watchers.pop(run, None)
+        self.look_again()  # perhaps only this run was not idle
+
+    def jump(self) -> bool:
+        """Go to the next deadline, if all runs are idle."""
+        with self._lock:
+            watchers = tuple(self._watchers.values())
+            if not all(watcher.idle for watcher in watchers):
+                return False
+            for watcher in watchers:
+                watcher.step = None  # until it has looked again
+            deadline = self.next_deadline()
+            if deadline < inf:
+                self._time.go_to(deadline)
+        self.ring()
+        return True
+
+    def _all_runs(self) -> set[TrioToken]:
+        runs = {alarm._token for alarm in tuple(self._asleep)}
+        runs.update(alarm._token for alarm in self._all_lone() if alarm._token)
+        return runs
+
+    def _all_lone(self) -> Iterator[LoneAlarm]:
+        for weak in tuple(self._lone):
+            alarm = weak()
+            if alarm is not None:
+                yield alarm
+
+
+class _Watcher:
+    """A system task that sees when a run, whose clock is another, is idle."""
+
+    def __init__(self, keeper: StandAlone, time: VirtualTime, idleness: Idleness):
+        self._keeper = keeper
+        self._time = time
+        self._idleness = idleness
+        self._scope = trio.CancelScope()
+        self.step: NextStep | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.step is not None and not self.step.taken
+
+    def look_again(self) -> None:
+        self._scope.cancel()
+
+    async def watch(self) -> None:
+        try:
+            while True:
+                with trio.CancelScope() as self._scope:
+                    await self._watch_once()
+        finally:
+            self._keeper.forget(self)
+
+    async def _watch_once(self) -> None:
+        deadline = self._keeper.next_deadline()
+        if deadline == inf:
+            await trio.sleep_forever()
+        seconds = self._time.real_seconds_until(deadline)
+        with trio.move_on_after(seconds) as due:
+            if self._idleness.threshold == inf or self._idleness.holds:
+                await trio.sleep_forever()
+            await self._idleness.wait(then=self._jump)
+        if due.cancelled_caught:
+            self._keeper.ring()
+
+    def _jump(self, step: NextStep) -> bool:
+        self.step = step
+        return self._keeper.jump()
