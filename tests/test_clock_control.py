@@ -412,10 +412,12 @@ def test_another_thread_wakes_the_run(how: str) -> None:
             "rate": lambda: setattr(control, "rate", 1e9),
             "autojump_threshold": lambda: setattr(control, "autojump_threshold", 0),
         }
-        timer = threading.Timer(0.01, uses[how])
-        timer.start()
-        await trio.sleep(1000)
-        timer.join()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1000)
+            await trio.testing.wait_all_tasks_blocked()
+            thread = threading.Thread(target=uses[how])
+            thread.start()
+        thread.join()
 
     control = ClockControl()
     trio.run(main, clock=control)
@@ -497,7 +499,7 @@ def test_a_host_takes_away_what_it_would_jump_to(
         done_callback=results.append,
         clock=control,
     )
-    while control._autojump._patient_until is None:
+    while control._autojump._jump_at == inf:
         arrived.acquire()
         todo.pop(0)()
     scope.deadline = later

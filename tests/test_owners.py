@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
 from trio_clockrt._alarm import TrioAlarm
+from trio_clockrt._state import State
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -566,10 +567,10 @@ async def test_a_finalizer_before_the_driver_is_asleep(
 ) -> None:
     calls: list[str] = []
 
-    async def sleep(self: TrioAlarm, set_deadline: Callable[[], object]) -> None:
+    async def sleep(self: TrioAlarm, state: State) -> None:
         if todo:
             todo.pop()()
-        await original(self, set_deadline)
+        await original(self, state)
 
     def register() -> None:
         timers.call_at(1, calls.append, "one")

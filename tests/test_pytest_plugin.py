@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from textwrap import dedent
-from typing import Any
 
 import pytest
-
-import trio_clockrt.testing
 
 HEAD = """
 import pytest
@@ -179,6 +176,10 @@ def test_a_test_that_is_not_async(plain_project: Project) -> None:
         def test_clock(clock_control):
             clock_control.to_simple_clock()
 
+        def test_stdlib(clock_control):
+            with clock_control.patch_stdlib():
+                pass
+
         def test_read(clock_control):
             clock_control.current_time()
 
@@ -188,7 +189,7 @@ def test_a_test_that_is_not_async(plain_project: Project) -> None:
         def test_set_time(clock_control):
             clock_control.set_time(datetime.now(timezone.utc))
         """,
-        passed=5,
+        passed=6,
     )
 
 
@@ -693,24 +694,13 @@ def test_examples_share_a_control_that_is_asked_for(trio_project: Project) -> No
 # --- many schedules ---
 
 
-@pytest.fixture
-def _controls_with_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Seeded(trio_clockrt.testing.ClockControl):
-        def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            self.seed = seed
-
-    monkeypatch.setattr(trio_clockrt.testing, "ClockControl", Seeded)
-
-
 FAILS_WITH_SEED_2 = """
         async def test_it(clock_control):
             await trio.sleep(0)
-            assert clock_control.seed != 2
+            assert clock_control._seed != 2
 """
 
 
-@pytest.mark.usefixtures("_controls_with_seeds")
 def test_many_seeds(project: Project) -> None:
     result = project.run(
         FAILS_WITH_SEED_2
@@ -718,11 +708,11 @@ def test_many_seeds(project: Project) -> None:
         @pytest.mark.virtual_time(seeds=2)
         async def test_mark():
             await trio.sleep(60)
-            assert trio.lowlevel.current_clock().seed in (0, 1, 2)
+            assert trio.lowlevel.current_clock()._seed in (0, 1, 2)
 
         @pytest.mark.virtual_time(seed=5)
         async def test_one_seed():
-            assert trio.lowlevel.current_clock().seed == 5
+            assert trio.lowlevel.current_clock()._seed == 5
 
         async def test_real():
             pass
@@ -742,7 +732,6 @@ def test_many_seeds(project: Project) -> None:
     )
 
 
-@pytest.mark.usefixtures("_controls_with_seeds")
 def test_many_seeds_of_a_mark(trio_project: Project) -> None:
     trio_project.fail(
         "\n        @pytest.mark.virtual_time(seeds=3)" + FAILS_WITH_SEED_2,
@@ -752,14 +741,13 @@ def test_many_seeds_of_a_mark(trio_project: Project) -> None:
     )
 
 
-@pytest.mark.usefixtures("_controls_with_seeds")
 def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
     result = trio_project.run(
         """
         @pytest.mark.virtual_time(seeds=2)
         @pytest.mark.parametrize("x", "ab")
         def test_it(x, clock_control):
-            clock_control.jump(clock_control.seed)
+            clock_control.jump(clock_control._seed)
         """,
         "-v",
         passed=4,

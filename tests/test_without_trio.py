@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio.lowlevel import Task
+from trio.lowlevel import Task, TrioToken
 
 from trio_clockrt import (
     Clock,
@@ -23,8 +23,10 @@ from trio_clockrt import (
     InactiveClock,
     TimerGroup,
 )
+from trio_clockrt._state import State
 from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._waiters import who_waits
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -722,12 +724,12 @@ async def test_the_driver_is_dropped_as_a_task_begins_to_wait(
     drivers = [driver]
     del driver
 
-    def dropping(state: object) -> Task:
+    def dropping(state: State) -> tuple[Task, TrioToken | None]:
         drivers.clear()
-        return trio.lowlevel.current_task()
+        return who_waits(state)
 
     module = "_timeouts" if what == "timeout" else "_waiters"
-    monkeypatch.setattr(f"trio_clockrt.{module}.task_to_wait", dropping)
+    monkeypatch.setattr(f"trio_clockrt.{module}.who_waits", dropping)
     if what == "timeout":
         with pytest.raises(ClockGone):
             with clock.move_on_after(60):

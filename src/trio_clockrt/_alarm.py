@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -23,36 +24,51 @@ if TYPE_CHECKING:
     from ._state import State
 
 
-class TrioAlarm:
-    """Lets one task sleep until a deadline on the run's clock, which can be moved."""
+class DriverAlarm(ABC):
+    """Lets one task, the driver's, sleep until a deadline, which can be moved."""
 
     def __init__(self) -> None:
         self.deadline = -inf
-        self._scope = trio.CancelScope()
         self._token = current_trio_token()
 
-    def note_run(self) -> None: ...
+    def note_run(self) -> None:
+        return  # whoever waits for such a clock is in the run of its driver
 
+    @abstractmethod
     def move(self, deadline: float) -> None:
         """Change the deadline; somebody must be asleep."""
-        self.deadline = deadline
-        self._scope.deadline = deadline
 
     @enable_ki_protection
     def wake_soon(self, _: object = None) -> None:
         """Wake whoever is asleep by then; from any thread, and from finalizers."""
-        post(self._token, self._wake)
+        post(self._token, self.wake)
 
     def is_over(self) -> bool:
         """Whether the run has ended, and whoever is still asleep will never wake up."""
         return not post(self._token, int)
 
-    def _wake(self) -> None:
+    @abstractmethod
+    def wake(self) -> None: ...
+
+    @abstractmethod
+    async def sleep(self, state: State) -> None:
+        """Sleep until the deadline that the state moves it to, or somebody later."""
+
+
+class TrioAlarm(DriverAlarm):
+    """Sleeps until a deadline on the run's clock."""
+
+    _scope: trio.CancelScope
+
+    def move(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._scope.deadline = deadline
+
+    def wake(self) -> None:
         if self.deadline != -inf:
             self._scope.cancel()
 
-    async def sleep(self, set_deadline: Callable[[], object]) -> None:
-        """Sleep until the deadline that the function moves it to, or somebody later."""
+    async def sleep(self, state: State) -> None:
         task = current_task()
         scope = self._scope = trio.CancelScope()
 
@@ -66,9 +82,9 @@ class TrioAlarm:
             return Abort.SUCCEEDED
 
         with scope:
-            # From here on it can be moved; what has happened before, the function sees.
+            # From here on it can be moved; what has happened before, the state sees.
             self.deadline = inf
-            set_deadline()
+            state.arm()
             await wait_task_rescheduled(abort)
 
 

@@ -184,7 +184,9 @@ class Clock(SimpleClock):
             ...         await clock.delay(datetime.timedelta(hours=1))
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        state = self._open_state()
+        if self._ownership is None:
+            self._refuse()
+        state = self._state
         del self  # to wait does not make anybody an owner
         state.check()
         if type(seconds) is not float or not seconds > 0:

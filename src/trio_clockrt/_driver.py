@@ -29,7 +29,7 @@ if sys.version_info < (3, 11):
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._alarm import TrioAlarm
+    from ._alarm import DriverAlarm
     from ._state import State
 
 
@@ -217,7 +217,7 @@ class ClockDriver:
 class DriverTask:
     """The system task in which a driver runs, from `start` to `stop`."""
 
-    def __init__(self, driver: ClockDriver, alarm: TrioAlarm) -> None:
+    def __init__(self, driver: ClockDriver, alarm: DriverAlarm) -> None:
         self._driver = driver
         self._state = driver._state
         self._alarm = alarm
@@ -282,4 +282,4 @@ class DriverTask:
             if deadline is not None and deadline <= state.now():
                 await checkpoint()
             else:
-                await alarm.sleep(state.arm)
+                await alarm.sleep(state)

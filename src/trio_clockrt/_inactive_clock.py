@@ -19,7 +19,7 @@ from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._state import State
-from ._time_source import SystemSource, source_of
+from ._time_source import RunSource, SystemSource
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -27,6 +27,10 @@ if sys.version_info < (3, 11):
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
+
+    from ._alarm import DriverAlarm
+    from ._time_source import TimeSource
+    from .testing import ClockControl
 
 
 class InactiveClock:
@@ -187,8 +191,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "a clock can only be activated inside a Trio run: use `async with` in "
                 "an async function that trio.run() runs"
             ) from None
-        alarm = TrioAlarm()
-        source = source_of(current_clock())
+        source, alarm = _time_and_alarm()
         state = State(source, alarm, current_trio_token, driven=True, name=name)
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
@@ -251,3 +254,12 @@ class _OpenClock(AsyncBlock[Clock]):
         traceback: TracebackType | None,
     ) -> bool | None:
         return await self._activation.__aexit__(exc_type, exc, traceback)
+
+
+def _time_and_alarm() -> tuple[TimeSource, DriverAlarm]:
+    """What time it is in this run, and what wakes a driver here."""
+    run_clock = current_clock()
+    control: ClockControl | None = getattr(run_clock, "_control", None)
+    if control is None:
+        return RunSource(run_clock), TrioAlarm()
+    return control._time_source, control._make_alarm()

@@ -36,6 +36,8 @@ class Waiter(Protocol):
     """
 
     when: float
+    # Whether firing it only wakes a task.
+    _only_wakes: bool
 
     def _fire(self) -> bool:
         """Do what is due, and tell whether that ran any code of the user's."""
@@ -324,16 +326,7 @@ class State:
                 self._pass = self._queue.due(begin if now is None else now)
             for count, waiter in enumerate(self._pass, 1):
                 self._changing = False
-                self.fired += 1
-                late = reading - waiter.when
-                self.lateness.append(late)
-                if late > self.lateness_max:
-                    self.lateness_max = late
-                moved = False
-                if self._postponed:
-                    self._catch_up()
-                    moved = waiter in self._queue
-                slow = not moved and waiter._fire()
+                slow = self._fire(waiter, reading - waiter.when)
                 if slow or not count % _QUICK_TIMERS_PER_READING:
                     reading = self.now()
                     if self.driven and (
@@ -353,6 +346,29 @@ class State:
             self._firing = self._changing = False
         if self._postponed:
             self._catch_up()
+
+    def fire_lone(self, now: float) -> bool:
+        """The alarm rings: do what is to be done without a turn of the driver's.
+
+        That is, wake the first waiter that is due, if it is a task, and alone at its
+        deadline. Tells whether that was all there is to do.
+        """
+        queue = self._queue
+        try:
+            self._changing = True
+            waiter = queue.pop_lone()
+            if waiter is None:
+                return False
+            if not waiter._only_wakes:
+                queue.add(waiter)
+                return False
+            self._alarm.move(queue.next_deadline())
+        finally:
+            self._changing = False
+        self._fire(waiter, now - waiter.when)
+        return self._alarm.deadline > now and (
+            self._ownership() is not None or self.in_use
+        )
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""
@@ -396,6 +412,18 @@ class State:
     def __str__(self) -> str:
         timers = "1 timer" if self.pending == 1 else f"{self.pending} timers"
         return f"{self.source.name}, {timers}, {'alive' if self.alive else 'gone'}"
+
+    def _fire(self, waiter: Waiter, late: float) -> bool:
+        """Fire what has been taken out of the queue; tells whether that was slow."""
+        self.fired += 1
+        self.lateness.append(late)
+        if late > self.lateness_max:
+            self.lateness_max = late
+        if self._postponed:
+            self._catch_up()
+            if waiter in self._queue:
+                return False  # meanwhile somebody has set it for another instant
+        return waiter._fire()
 
     def _catch_up(self) -> None:
         while self._postponed and self.alive:

@@ -6,6 +6,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
+from ._freezegun import check_not_frozen
+
 if TYPE_CHECKING:
     import trio
 
@@ -24,6 +26,7 @@ class SystemSource:
     """The operating system's time."""
 
     name = "system"
+    # In a class, where freezegun does not look for what it could replace.
     instant = staticmethod(time.monotonic)
 
     def system_time(self) -> datetime:
@@ -35,12 +38,8 @@ class RunSource(SystemSource):
 
     def __init__(self, run_clock: trio.abc.Clock) -> None:
         self.instant = run_clock.current_time
-        name = type(run_clock).__name__
+        self.name = type(run_clock).__name__
         # What Trio calls its own.
-        self.name = "system" if name == "SystemClock" else name
-
-
-def source_of(run_clock: trio.abc.Clock) -> TimeSource:
-    """What time it is in a run with this clock, which may tell the system time too."""
-    source: TimeSource | None = getattr(run_clock, "_time_source", None)
-    return RunSource(run_clock) if source is None else source
+        if self.name == "SystemClock":
+            self.name = "system"
+            check_not_frozen(run_clock)

@@ -8,7 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
-from ._waiters import is_there, run_to_wait, task_to_wait
+from ._waiters import is_there, who_waits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +24,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
     """
 
     _usage = "`with clock.move_on_after(seconds) as scope:`"
+    _only_wakes = False
 
     def __init__(
         self,
@@ -47,8 +48,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self._state.check()
         if self._after is not None:
             self.when = self._state.now() + self._after
-        task_to_wait(self._state)
-        self._run = run_to_wait(self._state)
+        _, self._run = who_waits(self._state)
         self._state.add(self)
         self._scope.__enter__()
         return self._scope

@@ -35,6 +35,7 @@ class Timer:
     __slots__ = ("__weakref__", "_args", "_context", "_fn", "_group", "when")
 
     when: float
+    _only_wakes = False
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
 from ._timer import Timer
 from ._timer_group import TimerGroup
-from ._waiters import is_there, run_to_wait, task_to_wait
+from ._waiters import is_there, who_waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,11 +59,16 @@ class TimerNursery(TimerGroup):
 
     cancel_scope: trio.CancelScope
 
-    def __init__(self, state: State, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        state: State,
+        nursery: trio.Nursery,
+        run: trio.lowlevel.TrioToken | None,
+    ) -> None:
         super().__init__(state)
         self.cancel_scope = nursery.cancel_scope
         self._nursery = nursery
-        self._run = run_to_wait(state)
+        self._run = run
         # How many children of timers are running.
         self._children = 0
         # The parent task, while it waits in the exit.
@@ -260,10 +265,10 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
     async def __aenter__(self) -> TimerNursery:
         self._enter_once()
         self._state.check()
-        task_to_wait(self._state)
+        _, run = who_waits(self._state)
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        self._timers = TimerNursery(self._state, nursery)
+        self._timers = TimerNursery(self._state, nursery, run)
         self._state.join(self._timers)
         return self._timers
 

@@ -78,10 +78,10 @@ class _SortedKeys(dict[float, Any]):
 
     def first(self) -> float:
         """The smallest key; there must be one."""
-        heap = self.heap()
-        while heap[0] not in self:
+        heap = self._heap or self.heap()
+        while (key := heap[0]) not in self:
             heappop(heap)
-        return heap[0]
+        return key
 
     def _in_order(self) -> list[float]:
         keys = list(self)
@@ -186,6 +186,26 @@ class TimerQueue(Generic[EntryT]):
         if self._late and (not cells or deadline > self._pass_until):
             return min(entry.when for entry in self._late)
         return deadline
+
+    def pop_lone(self) -> EntryT | None:
+        """Take out the first entry, unless there are others with the same deadline.
+
+        There must be one, and no pass may be under way.
+        """
+        cells = self._cells
+        tick = cells.first()
+        cell = cells[tick]
+        if type(cell) is not _SortedKeys:
+            del cells[tick]
+            heappop(cells.heap())
+            loner: EntryT = cell
+            return loner
+        place = cell[cell.first()]
+        if type(place) is _Equals:
+            return None
+        loner = place
+        self.discard(loner)
+        return loner
 
     def due(self, now: float) -> Generator[EntryT, None, None]:
         """Make one pass: take out each entry that is due at *now*, in order.

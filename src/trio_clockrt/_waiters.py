@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from ._state import State
 
 
-def task_to_wait(state: State) -> Task:
-    """The current task, or an error that says who cannot wait."""
+def who_waits(state: State) -> tuple[Task, TrioToken | None]:
+    """The current task, and its run if that may end before the clock's driver does."""
     try:
-        if not state.driven:
-            state.note_run()
-        return current_task()
+        task = current_task()
     except RuntimeError:
         raise RuntimeError(
             "only a Trio task can wait for a clock. Outside of Trio, set a timer: "
             "`with clock.timer_group() as timers:`, and timers.call_later()"
         ) from None
-
-
-def run_to_wait(state: State) -> TrioToken | None:
-    """The run that a waiter of a clock is in, if it may end before the driver does."""
-    return None if state.driven else current_trio_token()
+    if state.driven:
+        return task, None
+    state.note_run()
+    return task, current_trio_token()
 
 
 def is_there(run: TrioToken | None) -> bool:
@@ -59,11 +56,13 @@ class TaskWaiter:
 
     __slots__ = ("_run", "_state", "_task", "when")
 
+    _only_wakes = True
+
     def __init__(self, state: State, when: float) -> None:
         self._state = state
         # None once it has been cancelled.
-        self._task: Task | None = task_to_wait(state)
-        self._run = run_to_wait(state)
+        self._task: Task | None
+        self._task, self._run = who_waits(state)
         self.when = when
 
     def move(self, when: float) -> None:
@@ -77,7 +76,7 @@ class TaskWaiter:
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        if self._task is not None and is_there(self._run):
+        if self._task is not None and (self._run is None or is_there(self._run)):
             reschedule(self._task)
         return False
 
@@ -93,8 +92,7 @@ class EndWaiter:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._task = task_to_wait(state)
-        self._run = run_to_wait(state)
+        self._task, self._run = who_waits(state)
 
     def abort(self, _: object) -> Abort:
         self._state.unwatch(self)

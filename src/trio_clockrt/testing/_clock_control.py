@@ -15,12 +15,17 @@ from .._alarm import post
 from .._durations import to_rate, to_seconds, to_step
 from .._simple_clock import SimpleClock
 from ._autojump import Autojump
+from ._seed import SeededSchedule, check_seed
+from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
+
+    from .._alarm import DriverAlarm
 
 
 class ClockControl(trio.abc.Clock):
@@ -43,6 +48,12 @@ class ClockControl(trio.abc.Clock):
         autojump_threshold: The initial `autojump_threshold`.
         ignore_threads: Whether time jumps although a task waits for a worker thread of
             `trio.to_thread.run_sync`, as it does with a `trio.testing.MockClock`.
+        seed: With an integer, runs of the same program repeat: which of the tasks that
+            are woken at once goes first, which Trio leaves to chance, is the same each
+            time. Every run begins with the seed again, and another seed is another
+            order. What comes from outside (I/O, threads, signals, a `rate`) may still
+            come at another moment, and the order of Python's own sets is Python's.
+            Other runs in the process do not notice.
 
     Raises:
         ValueError: if *at* has no timezone, or a number is negative or NaN.
@@ -57,8 +68,25 @@ class ClockControl(trio.abc.Clock):
         ...         print(clock.instant(), clock.system_time().date())
         >>> trio.run(main, clock=ClockControl(autojump_threshold=0))
         31536000.5 1971-01-01
+
+    With a *seed*::
+
+        >>> async def append(log, n):
+        ...     log.append(n)
+        >>> async def main(log):
+        ...     async with trio.open_nursery() as nursery:
+        ...         for n in range(100):
+        ...             nursery.start_soon(append, log, n)
+        >>> log1, log2 = [], []
+        >>> trio.run(main, log1, clock=ClockControl(seed=42))
+        >>> trio.run(main, log2, clock=ClockControl(seed=42))
+        >>> log1 == log2
+        True
     """
 
+    # A place for another one, should a test want to move real time too. In a class,
+    # where freezegun does not look for what it could replace.
+    _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
     # Whether anybody has read or moved it, which the pytest plugin wants to know.
     _used = False
 
@@ -69,10 +97,13 @@ class ClockControl(trio.abc.Clock):
         rate: float = 0.0,
         autojump_threshold: float = inf,
         ignore_threads: bool = False,
+        seed: int | None = None,
     ) -> None:
-        # A place for another one, should a test want to move real time too.
-        self._real_clock = time.perf_counter
-        # Clocks that are activated in the run look for this.
+        if seed is not None:
+            check_seed(seed)
+        self._seed = seed
+        # Clocks that are activated in its run look for this.
+        self._control = self
         self._time_source = VirtualTime(_aware(at, "at"), self._real_time)
         self._autojump = Autojump(self._time_source, self._real_time)
         # The run whose clock this is.
@@ -240,6 +271,39 @@ class ClockControl(trio.abc.Clock):
         """
         self._time_source.step_system_time(to_step(seconds, "seconds"))
 
+    def patch_stdlib(self) -> AbstractContextManager[None]:
+        """Make the standard library tell this system time too, with ``with``.
+
+        As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
+        `time.time`, `time.gmtime` and the like follow the control, each time that they
+        are called: in the whole process, in every thread, and also where somebody has
+        imported them before. `time.monotonic` and `time.perf_counter` stay real, and
+        so does the local timezone. Blocks may overlap, and then the one that was
+        opened last counts.
+
+        This needs time-machine: ``pip install 'trio-clockrt[time-machine]'``. It takes
+        the place of freezegun, whose ``freeze_time`` stops the clock of a Trio run
+        too.
+
+        A system time that no `~datetime.datetime` can hold is whatever error Python
+        has for it, where it is read; `time.time` can tell it.
+
+        Raises:
+            ImportError: if there is no time-machine.
+            RuntimeError: if a ``freeze_time`` is under way, which would hide this one.
+
+        Example::
+
+            >>> y2k = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
+            >>> control = ClockControl(y2k)
+            >>> with control.patch_stdlib():
+            ...     control.jump(datetime.timedelta(days=59))
+            ...     print(time.strftime("%d %B", time.gmtime()), time.time())
+            29 February 951782400.0
+        """
+        self._used = True
+        return StdlibPatch(self._time_source)
+
     def to_simple_clock(self) -> SimpleClock:
         """A `SimpleClock` that tells this time, inside Trio and outside.
 
@@ -263,6 +327,8 @@ class ClockControl(trio.abc.Clock):
             )
         self._run = current_trio_token()
         self._autojump.start()
+        if self._seed is not None:
+            SeededSchedule(self._seed)
 
     def current_time(self) -> float:
         """The instant that it is, in seconds; Trio calls this.
@@ -278,6 +344,9 @@ class ClockControl(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
         return self._autojump.sleep_time(deadline)
+
+    def _make_alarm(self) -> DriverAlarm:
+        return self._autojump.make_alarm()
 
     def _real_time(self) -> float:
         return self._real_clock()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
-from math import ceil, inf
-from threading import Lock
+from math import inf
+from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,22 +30,33 @@ class _Base(NamedTuple):
     # What system time is ahead of what has passed, counted from 1970.
     ahead: int
 
+    def plus(self, nanoseconds: int) -> _Base:
+        return self.counting(self.nanoseconds + nanoseconds) if nanoseconds else self
+
+    def counting(self, nanoseconds: int) -> _Base:
+        instant = max(self.instant, nanoseconds / _NANOSECONDS)
+        return self._replace(nanoseconds=nanoseconds, instant=instant)
+
 
 class VirtualTime:
     """Instants that begin at zero and never go back, and a system time beside them.
 
     What is added up is counted in whole nanoseconds, so that ten times a tenth is one.
     What is gone to is kept as the very float, since whoever waits for it compares with
-    that. It may be read and moved from any thread.
+    that. It may be read and moved from any thread, and at any moment.
     """
 
     name = "ClockControl"
 
     def __init__(self, at: datetime, real: Callable[[], float]) -> None:
         self._real = real
+        # Readers take the base, which is replaced as a whole.
         self._base = _Base(real(), 0, 0.0, 0.0, _since_epoch(at))
-        # For whoever moves it. Readers take the base, which is replaced as a whole.
-        self._lock = Lock()
+        # The latest instant that anybody has gone to. Jumps are many, and this is all
+        # they change while the rate is zero.
+        self._reached = 0.0
+        # For whoever moves it.
+        self._lock = RLock()
 
     @property
     def rate(self) -> float:
@@ -53,16 +64,18 @@ class VirtualTime:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        with self._lock:
-            self._base = self._now()._replace(rate=rate)
+        self._move(lambda now: now._replace(rate=rate))
 
     def instant(self) -> float:
-        base = self._base
-        return self._now().instant if base.rate else base.instant
+        return self._now(self._base).instant if self._base.rate else self._reached
+
+    def system_nanoseconds(self) -> int:
+        """The system time, counted from the beginning of 1970."""
+        now = self._now(self._base)
+        return now.nanoseconds + now.ahead
 
     def system_time(self) -> datetime:
-        now = self._now()
-        nanoseconds = now.nanoseconds + now.ahead
+        nanoseconds = self.system_nanoseconds()
         try:
             return EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
@@ -72,53 +85,85 @@ class VirtualTime:
             ) from None
 
     def real_seconds_until(self, instant: float) -> float:
-        rate, seconds = self._base.rate, instant - self.instant()
-        if seconds <= 0:
-            return 0.0
-        return seconds / rate if rate else inf
+        rate = self._base.rate
+        if not rate:
+            return 0.0 if instant <= self._reached else inf
+        return max(0.0, (instant - self.instant()) / rate)
+
+    def nanoseconds_after(self, seconds: float) -> int:
+        """How much will have passed so much later; for `count_to`."""
+        return self._now(self._base).nanoseconds + _nanoseconds(seconds)
 
     def add(self, seconds: float) -> None:
         """Go forward by a finite length of time."""
-        with self._lock:
-            self._base = self._now(_nanoseconds(seconds))
+        nanoseconds = _nanoseconds(seconds)
+        self._move(lambda now: now.plus(nanoseconds))
+
+    def count_to(self, nanoseconds: int) -> None:
+        """Go forward until so much has passed; if it is past, nowhere."""
+
+        def move(now: _Base) -> _Base:
+            # Not compared with what is counted: an instant that has been gone to may
+            # be this very float, and be counted as a nanosecond more.
+            past = nanoseconds / _NANOSECONDS < now.instant
+            return now if past else now.counting(nanoseconds)
+
+        self._move(move)
 
     def go_to(self, instant: float) -> None:
         """Go forward to a finite instant, exactly; if it is past, nowhere."""
         with self._lock:
-            now = self._now()
-            # Rounded up, so that who adds a second arrives where somebody waits who
-            # has added it to the float.
-            nanoseconds = ceil(Fraction(instant) * _NANOSECONDS)
-            self._base = now._replace(
-                nanoseconds=max(now.nanoseconds, nanoseconds),
-                instant=max(now.instant, instant),
-            )
+            if self._base.rate:
+                self._move(lambda now: _gone_to(now, max(now.instant, instant)))
+            elif instant > self._reached:
+                self._reached = instant
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
-        with self._lock:
-            now = self._now()
+
+        def move(now: _Base) -> _Base:
             step = _since_epoch(when) - now.ahead - now.nanoseconds
-            if step < 0:
-                self._base = now._replace(ahead=now.ahead + step)
-            else:
-                self._base = self._now(step)
+            return now._replace(ahead=now.ahead + step) if step < 0 else now.plus(step)
+
+        self._move(move)
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""
-        with self._lock:
-            now = self._now()
-            self._base = now._replace(ahead=now.ahead + _nanoseconds(seconds))
+        nanoseconds = _nanoseconds(seconds)
+        self._move(lambda now: now._replace(ahead=now.ahead + nanoseconds))
 
-    def _now(self, more: int = 0) -> _Base:
-        """What the base would be, if it were so many nanoseconds later."""
-        base, real = self._base, self._real()
-        more += int((real - base.real) * base.rate * _NANOSECONDS)
-        if not more:
-            return base._replace(real=real) if base.rate == 0 else base
-        nanoseconds = base.nanoseconds + more
-        instant = max(base.instant, nanoseconds / _NANOSECONDS)
-        return base._replace(real=real, nanoseconds=nanoseconds, instant=instant)
+    def _move(self, move: Callable[[_Base], _Base]) -> None:
+        with self._lock:
+            while True:
+                base, reached = self._base, self._reached
+                there = move(self._now(base))
+                # A signal handler or a finalizer may have moved it just now, in this
+                # thread. Between these lines none can run.
+                if self._base is base and self._reached == reached:
+                    self._base = there
+                    self._reached = there.instant
+                    return
+
+    def _now(self, base: _Base) -> _Base:
+        """What the base would be now."""
+        real = self._real()
+        if self._reached > base.instant:
+            base = _gone_to(base, self._reached)
+        more = int((real - base.real) * base.rate * _NANOSECONDS)
+        if more:
+            return base.plus(more)._replace(real=real)
+        # Not even a nanosecond has passed, and the next reading is to count it.
+        return base if base.rate else base._replace(real=real)
+
+
+def _gone_to(base: _Base, instant: float) -> _Base:
+    # Rounded up, so that who adds a second arrives where somebody waits who has added
+    # it to the float.
+    numerator, denominator = instant.as_integer_ratio()
+    nanoseconds = -(-numerator * _NANOSECONDS // denominator)
+    return base._replace(
+        nanoseconds=max(base.nanoseconds, nanoseconds), instant=instant
+    )
 
 
 def _nanoseconds(seconds: float) -> int:

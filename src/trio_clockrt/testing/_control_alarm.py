@@ -1,0 +1,72 @@
+"""What wakes the driver of a clock whose time is under control."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from trio.lowlevel import (
+    Abort,
+    Task,
+    current_task,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from .._alarm import DriverAlarm
+
+if TYPE_CHECKING:
+    from .._state import State
+
+
+class Keeper(Protocol):
+    """Who moves the time, and rings."""
+
+    # Whether it may have to be told that somebody waits for another instant.
+    waiting: bool
+
+    def alarm_moved(self) -> None: ...
+
+
+class ControlAlarm(DriverAlarm):
+    """Sleeps until whoever moves the time rings.
+
+    Args:
+        asleep: Where it is to be found, while the driver sleeps.
+        keeper: Who will ring.
+    """
+
+    _task: Task
+    state: State
+
+    def __init__(self, asleep: dict[ControlAlarm, None], keeper: Keeper) -> None:
+        super().__init__()
+        self._asleep = asleep
+        self._keeper = keeper
+
+    def move(self, deadline: float) -> None:
+        self.deadline = deadline
+        if self._keeper.waiting:
+            self._keeper.alarm_moved()
+
+    def wake(self) -> None:
+        if self.deadline != -inf:
+            self._rise()
+            reschedule(self._task)
+
+    def _rise(self) -> None:
+        self.deadline = -inf
+        del self._asleep[self]
+
+    async def sleep(self, state: State) -> None:
+        self._task = current_task()
+        self.state = state
+        # From here on it can be moved; what has happened before, the state sees.
+        self.deadline = inf
+        self._asleep[self] = None
+        state.arm()
+        await wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> Abort:
+        self._rise()
+        return Abort.SUCCEEDED

@@ -1,0 +1,65 @@
+"""The standard library's wall clock, as a control has it."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from trio.lowlevel import enable_ki_protection
+
+from .._block import SyncBlock
+from .._freezegun import is_freezing
+
+if TYPE_CHECKING:
+    from ._virtual_time import VirtualTime
+
+
+class StdlibPatch(SyncBlock[None, None]):
+    """While it is open, `datetime.now` and the like tell a control's system time.
+
+    time-machine makes them ask the traveller that has set out last, each time they are
+    called. Ours ask the control. The travellers return in reverse order, whoever ends
+    their journey, so each of ours tells the time of the patch that was opened last.
+    """
+
+    _usage = "`with control.patch_stdlib():`"
+
+    def __init__(self, time: VirtualTime) -> None:
+        # Before time-machine is imported, which would take freezegun's for real.
+        if is_freezing():
+            raise RuntimeError(
+                "freezegun's freeze_time is under way, and hides what patch_stdlib() "
+                "does; leave freeze_time out, as the control's system time takes its "
+                "place"
+            )
+        try:
+            from time_machine import travel
+        except ImportError:
+            raise ImportError(
+                "patch_stdlib() needs time-machine, which is not installed: "
+                "`pip install 'trio-clockrt[time-machine]'`"
+            ) from None
+        self._time = time
+        self._travel = travel(0)
+
+    @enable_ki_protection
+    def __enter__(self) -> None:
+        self._enter_once()
+        with _lock:
+            traveller: Any = self._travel.start()
+            traveller.time_ns = self._time_ns
+            _open.append(self)
+
+    @enable_ki_protection
+    def __exit__(self, *exc_info: object) -> None:
+        with _lock:
+            self._travel.stop()
+            _open.remove(self)
+
+    def _time_ns(self) -> int:
+        # Another thread may have begun to ask when the last one was still open.
+        return (_open[-1:] or [self])[0]._time.system_nanoseconds()
+
+
+_open: list[StdlibPatch] = []
+_lock = RLock()

@@ -1,0 +1,330 @@
+"""`ClockControl.patch_stdlib()`, and what freezegun does."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from time import time as imported_before
+
+import pytest
+import time_machine
+import trio
+import trio.testing
+from freezegun import freeze_time
+
+from trio_clockrt import InactiveClock, SimpleClock, open_clock
+from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing._stdlib import StdlibPatch
+
+UTC = datetime.timezone.utc
+Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
+SECONDS = int(Y2K.timestamp())
+
+
+@pytest.fixture(autouse=True)
+def _undone() -> Iterator[None]:
+    yield
+    assert not time_machine.escape_hatch.is_travelling()
+    assert time.time() > 1.7e9
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(UTC)
+
+
+def passed() -> float:
+    """Since the year 2000, as the standard library sees it."""
+    return time.time() - SECONDS
+
+
+# --- it follows ---
+
+
+def test_whatever_tells_the_time() -> None:
+    control = ClockControl(Y2K)
+    control.jump(1.000001002)
+    with control.patch_stdlib():
+        for _ in range(2):
+            assert now() == Y2K + timedelta(microseconds=1_000_001)
+            assert datetime.datetime.now().astimezone() == now()
+            assert datetime.date.today() == datetime.datetime.now().date()
+            assert time.time_ns() == SECONDS * 10**9 + 1_000_001_002
+            assert time.time() == imported_before() == time.time_ns() / 10**9
+            assert time.gmtime() == time.gmtime(SECONDS + 1)
+            assert time.localtime() == time.localtime(SECONDS + 1)
+            assert time.strftime("%c") == time.strftime("%c", time.localtime())
+            # It counts from the beginning of the Gregorian calendar.
+            ticks = uuid.uuid1().time - 0x01B21DD213814000
+            assert ticks // 10**7 == SECONDS + 1
+            assert SimpleClock.system().system_time() == now()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="is not there")
+def test_what_only_posix_has() -> None:
+    with ClockControl(Y2K).patch_stdlib():
+        assert time.clock_gettime(time.CLOCK_REALTIME) == SECONDS
+        assert time.clock_gettime(time.CLOCK_MONOTONIC) != SECONDS
+
+
+def test_every_way_to_move_it() -> None:
+    control = ClockControl(Y2K)
+    with control.patch_stdlib():
+        control.jump(1)
+        assert passed() == 1
+        control.set_time(Y2K + timedelta(seconds=10))
+        assert passed() == 10
+        control.set_time(Y2K)
+        assert passed() == 0
+        control.adjust_system_time(-5)
+        assert passed() == -5
+        thread = threading.Thread(target=control.jump, args=[1])
+        thread.start()
+        thread.join()
+        assert passed() == -4
+
+
+def test_a_rate() -> None:
+    real = 0.0
+    control = ClockControl(Y2K, rate=2)
+    control._real_clock = lambda: real
+    control.set_time(Y2K)
+    with control.patch_stdlib():
+        start = time.time_ns()
+        real += 0.25
+        assert time.time_ns() == start + 500_000_000
+        control.rate = 4
+        real += 0.25
+        assert time.time_ns() == start + 1_500_000_000
+
+
+def test_other_threads_see_it() -> None:
+    seen: list[datetime.datetime] = []
+    with ClockControl(Y2K).patch_stdlib():
+        thread = threading.Thread(target=lambda: seen.append(now()))
+        thread.start()
+        thread.join()
+    assert seen == [Y2K]
+
+
+def test_in_a_run() -> None:
+    async def main() -> None:
+        with control.patch_stdlib():
+            async with open_clock() as clock:
+                await trio.sleep(86400)
+                assert now() == clock.system_time() == Y2K + timedelta(days=1)
+                await clock.delay(86400)
+                assert now() == clock.system_time() == Y2K + timedelta(days=2)
+                async with clock.open_timers() as timers:
+                    timers.call_later(0.5, lambda: seen.append(passed()))
+        assert now() > Y2K + timedelta(days=7000)
+
+    seen: list[float] = []
+    control = ClockControl(Y2K, autojump_threshold=0)
+    trio.run(main, clock=control)
+    assert seen == [2 * 86400 + 0.5]
+
+
+def test_around_a_run() -> None:
+    async def main() -> None:
+        await trio.sleep(10)
+        assert passed() == 10
+
+    control = ClockControl(Y2K, autojump_threshold=0)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+        assert passed() == 10
+
+
+def test_around_a_run_in_real_time() -> None:
+    """Neither Trio's clock nor the system's instants notice."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            watch, simple = clock.stopwatch(), SimpleClock.system().stopwatch()
+            await clock.delay(0.01)
+            await trio.sleep(0.01)
+            assert watch.elapsed() >= 0.02
+            assert 0 < simple.elapsed() < 1000
+            assert clock.system_time() == Y2K
+
+    with ClockControl(Y2K).patch_stdlib():
+        trio.run(main)
+
+
+def test_what_is_monotonic_stays_real() -> None:
+    before = time.monotonic(), time.perf_counter()
+    with ClockControl(Y2K).patch_stdlib() as nothing:
+        assert nothing is None
+        assert 0 <= time.monotonic() - before[0] < 1000
+        assert 0 <= time.perf_counter() - before[1] < 1000
+
+
+def test_the_local_timezone_stays() -> None:
+    before = time.tzname, time.localtime(0)
+    with ClockControl(Y2K).patch_stdlib():
+        assert (time.tzname, time.localtime(0)) == before
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1e12])
+def test_what_no_datetime_can_hold(seconds: float) -> None:
+    control = ClockControl()
+    control.adjust_system_time(seconds)
+    with control.patch_stdlib():
+        assert time.time() == seconds
+        with pytest.raises((ValueError, OverflowError)):
+            now()
+        control.adjust_system_time(-seconds)
+        assert time.time() == 0
+
+
+def test_before_1970() -> None:
+    control = ClockControl()
+    control.adjust_system_time(-0.75)
+    with control.patch_stdlib():
+        assert time.time() == -0.75
+        assert now().isoformat() == "1969-12-31T23:59:59.250000+00:00"
+
+
+# --- blocks ---
+
+
+def test_an_exception_leaves() -> None:
+    with pytest.raises(ZeroDivisionError), ClockControl(Y2K).patch_stdlib():
+        raise ZeroDivisionError
+
+
+def test_nested() -> None:
+    control, other = ClockControl(Y2K), ClockControl()
+    with control.patch_stdlib():
+        with other.patch_stdlib(), other.patch_stdlib():
+            control.jump(5)
+            assert time.time() == 0
+        assert passed() == 5
+        with time_machine.travel(1000, tick=False):
+            assert time.time() == 1000
+            with other.patch_stdlib():
+                assert time.time() == 0
+            assert time.time() == 1000
+        assert passed() == 5
+
+
+def test_overlapping() -> None:
+    control, other = ClockControl(Y2K), ClockControl()
+    first, second = control.patch_stdlib(), other.patch_stdlib()
+    first.__enter__()
+    second.__enter__()
+    assert time.time() == 0
+    first.__exit__(None, None, None)
+    assert time.time() == 0
+    second.__exit__(None, None, None)
+
+
+def test_a_block_is_opened_once() -> None:
+    block = ClockControl(Y2K).patch_stdlib()
+    with block:
+        with pytest.raises(RuntimeError, match="entered already"):
+            block.__enter__()
+        assert passed() == 0
+
+
+def test_a_thread_that_asks_too_late() -> None:
+    patch = ClockControl(Y2K).patch_stdlib()
+    assert isinstance(patch, StdlibPatch)
+    with patch:
+        ask = patch._time_ns
+    assert ask() == SECONDS * 10**9
+
+
+def test_without_time_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "time_machine", None)
+    with pytest.raises(
+        ImportError, match=r"pip install 'trio-clockrt\[time-machine\]'"
+    ):
+        ClockControl().patch_stdlib()
+
+
+# --- freezegun ---
+
+
+def test_freezegun_would_hide_it() -> None:
+    with freeze_time("2020-01-01"):
+        with pytest.raises(RuntimeError, match="freeze_time is under way"):
+            ClockControl().patch_stdlib()
+
+
+def test_freezegun_does_not_stop_a_control() -> None:
+    with freeze_time("2020-01-01"):
+        trio.run(trio.sleep, 1000, clock=ClockControl(autojump_threshold=0))
+        trio.run(trio.sleep, 1000, clock=ClockControl(autojump_threshold=0.001))
+        trio.run(trio.sleep, 10, clock=ClockControl(rate=1000))
+
+
+def test_a_control_takes_its_datetimes() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            await clock.delay(3600)
+            assert clock.system_time().isoformat() == "2000-01-01T01:00:00+00:00"
+            control.set_time(now())
+            assert clock.system_time() == now()
+
+    with freeze_time("2020-01-01"):
+        at = datetime.datetime(2000, 1, 1, tzinfo=UTC)
+        control = ClockControl(at, autojump_threshold=0)
+        trio.run(main, clock=control)
+
+
+def test_freezegun_stops_the_system_s_wall_clock_only() -> None:
+    simple = SimpleClock.system()
+    clock, _driver = InactiveClock().activate_manual()
+    before = time.monotonic()
+    with freeze_time("2020-01-01"), clock:
+        assert simple.system_time() == clock.system_time() == now()
+        instants = simple.instant(), clock.instant()
+    assert before <= min(instants) <= max(instants) <= time.monotonic()
+
+
+async def delay() -> None:
+    async with open_clock() as clock:
+        await clock.delay(0.001)
+
+
+def test_a_run_that_freezegun_has_stopped() -> None:
+    with freeze_time("2020-01-01"):
+        with pytest.raises(RuntimeError) as caught:
+            trio.run(delay)
+    message = str(caught.value)
+    assert "freezegun has stopped the clock of this Trio run" in message
+    assert "patch_stdlib()" in message
+    assert 'ignore=["trio."]' in message
+
+
+async def test_a_run_that_freezegun_stops_in_its_middle() -> None:
+    with freeze_time("2020-01-01"):
+        with pytest.raises(RuntimeError, match="freezegun has stopped"):
+            await delay()
+    recipe = InactiveClock()
+    with freeze_time("2020-01-01"):
+        with pytest.raises(RuntimeError, match="freezegun has stopped"):
+            await recipe.activate().__aenter__()
+    async with recipe.activate() as (clock, _):
+        await clock.delay(0.001)
+
+
+def test_the_ways_to_keep_it_from_that() -> None:
+    with freeze_time("2020-01-01", ignore=["trio."]):
+        trio.run(delay)
+        assert now().year == 2020
+    with freeze_time("2020-01-01", tick=True):
+        trio.run(delay)
+    with freeze_time("2020-01-01", auto_tick_seconds=0.001):
+        trio.run(delay)
+
+
+def test_a_mock_clock_may_stand_still() -> None:
+    with freeze_time("2020-01-01"):
+        trio.run(delay, clock=trio.testing.MockClock(autojump_threshold=0))
