@@ -16,6 +16,10 @@ from trio.testing import MockClock
 import trio_clockrt
 from trio_clockrt.testing import ClockControl
 
+pytest_plugins = ["pytester"]
+# It names a plugin that is there already, which pytest would try to load once more.
+collect_ignore = ["src/trio_clockrt/pytest_plugin.py"]
+
 
 @pytest.fixture(autouse=True)
 def _names_for_examples(doctest_namespace: dict[str, object]) -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(trio_clockrt.__file__).parent
 LISTED = [
     name
     for row in re.findall(
-        r"^\| (`(?:testing/)?_.*?) \|",
+        r"^\| (`[\w/]+\.py.*?) \|",
         (ROOT / "docs" / "design.md").read_text(),
         re.MULTILINE,
     )

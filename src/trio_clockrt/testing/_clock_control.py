@@ -109,6 +109,8 @@ class ClockControl(trio.abc.Clock):
     # A place for another one, should a test want to move real time too. In a class,
     # where freezegun does not look for what it could replace.
     _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
+    # Whether anybody has read or moved it, which the pytest plugin wants to know.
+    _used = False
 
     def __init__(
         self,
@@ -486,6 +488,7 @@ class ClockControl(trio.abc.Clock):
             ...     print(time.strftime("%d %B", time.gmtime()), time.time())
             29 February 951782400.0
         """
+        self._used = True
         return StdlibPatch(self._time)
 
     def to_clock(self) -> Clock:
@@ -525,6 +528,7 @@ class ClockControl(trio.abc.Clock):
             >>> watch.elapsed()
             1.5
         """
+        self._used = True
         return SimpleClock(self._time_source)
 
     def start_clock(self) -> None:
@@ -547,6 +551,7 @@ class ClockControl(trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
+        self._used = True
         return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -554,11 +559,13 @@ class ClockControl(trio.abc.Clock):
         return self._autojump.sleep_time(deadline)
 
     def _make_alarm(self) -> DriverAlarm:
+        self._used = True
         if current_trio_token() == self._run:
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
     def _make_lone_alarm(self) -> LoneAlarm:
+        self._used = True
         return LoneAlarm(self._others)
 
     def _real_time(self) -> float:
@@ -574,6 +581,7 @@ class ClockControl(trio.abc.Clock):
 
     def _moved_by_hand(self, failures: Sequence[BaseException] = ()) -> None:
         """Fire whatever is due and can fire at once."""
+        self._used = True
         failures = [*failures, *self._visit(self._time.instant())]
         self._moved()
         if failures:

@@ -1,0 +1,360 @@
+"""The pytest plugin: what time it is in a test.
+
+It is no part of the package, and imports the package only when a test uses it: pytest
+loads plugins before tools that measure coverage have started.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from functools import wraps
+from inspect import iscoroutinefunction
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    import trio
+
+    from trio_clockrt import Clock
+    from trio_clockrt.testing import ClockControl
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "virtual_time", "run all Trio tests in virtual time?", "bool", default=False
+    )
+    parser.getgroup("trio-clockrt").addoption(
+        "--clock-seeds",
+        type=_count,
+        metavar="N",
+        help="run each test in virtual time N times, each time with another schedule",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "virtual_time(seeds=1, **arguments): run the test and its fixtures on a "
+        "ClockControl with these arguments, which jumps unless they say otherwise; "
+        "`seeds` is how many schedules to run it with. virtual_time(False): do not.",
+    )
+
+
+# --- what a test asks for, and what it gets ---
+
+
+class _VirtualTime:
+    """The control of a test, as its mark, the ini option and its fixtures want it."""
+
+    def __init__(self, item: pytest.Function) -> None:
+        self.arguments: dict[str, Any] = {}
+        mark = item.get_closest_marker("virtual_time")
+        is_async = _is_async(item)
+        if mark is None:
+            marked, virtual = False, is_async and item.config.getini("virtual_time")
+        else:
+            virtual, self.arguments = _read(mark)
+            # The mark of a class or a module is for the async tests there.
+            marked = virtual and (is_async or mark in item.own_markers)
+        self.seeds: int | None = self.arguments.pop("seeds", None)
+        self.asked_for = "clock_control" in item.fixturenames
+        if virtual or "autojump_clock_control" in item.fixturenames:
+            self.arguments.setdefault("autojump_threshold", 0)
+        #: Nobody minds if what the ini option asks for cannot be had.
+        self.has_to_drive = marked or self.asked_for
+        self.wanted = self.has_to_drive or (virtual and is_async)
+        #: If it is wanted.
+        self.control: ClockControl
+        #: Whether pytest-trio may be given it.
+        self.takes_clock = False
+
+    def make_control(self) -> ClockControl:
+        from trio_clockrt.testing import ClockControl
+
+        try:
+            self.control = ClockControl(**self.arguments)
+        except (TypeError, ValueError) as error:
+            raise _failure(
+                "the mark virtual_time takes the arguments of ClockControl, and "
+                f"`seeds`, but of {self.arguments} that says: {error}"
+            ) from None
+        return self.control
+
+    def control_of_next_run(self) -> ClockControl:
+        """Each example of Hypothesis begins at the same time, unless it cannot."""
+        if self.control._used and not self.asked_for:
+            return self.make_control()
+        return self.control
+
+
+def _read(mark: pytest.Mark) -> tuple[bool, dict[str, Any]]:
+    if mark.args == (False,) and not mark.kwargs:
+        return False, {}
+    if mark.args:
+        raise _failure(
+            "the mark virtual_time takes keyword arguments, or False and nothing else, "
+            f"but was given {mark.args} and {mark.kwargs}"
+        )
+    if "seeds" in mark.kwargs:
+        if "seed" in mark.kwargs:
+            raise _failure(
+                "the mark virtual_time takes `seed`, for one schedule, or `seeds`, for "
+                f"many, but was given both: {mark.kwargs}"
+            )
+        try:
+            _count(mark.kwargs["seeds"])
+        except ArgumentTypeError as error:
+            raise _failure(f"`seeds` of the mark virtual_time {error}") from None
+    return True, {**mark.kwargs}
+
+
+def _count(given: object) -> int:
+    if not str(given).isdecimal() or int(str(given)) == 0:
+        raise ArgumentTypeError(f"must be a number of 1 or more, not {given!r}")
+    return int(str(given))
+
+
+def _failure(reason: str) -> BaseException:
+    return pytest.fail.Exception(reason, pytrace=False)
+
+
+def _is_async(item: pytest.Function) -> bool:
+    return (
+        _is_for_pytest_trio(item)
+        or "anyio_backend" in item.fixturenames
+        or iscoroutinefunction(_function_of(item)[2])
+    )
+
+
+def _is_for_pytest_trio(item: pytest.Item) -> bool:
+    return item.get_closest_marker("trio") is not None
+
+
+def _function_of(item: pytest.Function) -> tuple[object, str, Any]:
+    """Where the function is, which Hypothesis calls once for each example."""
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    if hypothesis is None:
+        return item, "obj", item.obj
+    return hypothesis, "inner_test", hypothesis.inner_test
+
+
+def _time_of(item: pytest.Function) -> _VirtualTime:
+    return cast("_VirtualTime", item.funcargs["_virtual_time"])
+
+
+# --- many schedules ---
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    time = _VirtualTime(metafunc.definition)
+    seeds = metafunc.config.getoption("clock_seeds") or time.seeds
+    if seeds and time.wanted and "seed" not in time.arguments:
+        metafunc.parametrize(
+            "_virtual_time", range(seeds), indirect=True, ids="seed={}".format
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    seed = getattr(getattr(item, "callspec", None), "params", {}).get("_virtual_time")
+    if report.failed and seed is not None:
+        count = item.config.getoption("clock_seeds")
+        option = f" --clock-seeds={count}" if count else ""
+        report.sections.append(
+            (
+                "virtual time",
+                f"The schedule has the seed {seed}. To repeat it, run\n"
+                f'    pytest{option} "{item.nodeid}"\n'
+                f"or mark the test with @pytest.mark.virtual_time(seed={seed}).\n",
+            )
+        )
+    return report
+
+
+# --- fixtures ---
+
+
+# Both of these come before all other fixtures of a test, as those may begin its run.
+@pytest.fixture(autouse=True)
+def _virtual_time(request: pytest.FixtureRequest) -> _VirtualTime:
+    time = _VirtualTime(request.node)
+    if hasattr(request, "param"):
+        time.arguments["seed"] = request.param
+    if time.wanted:
+        time.make_control()
+    return time
+
+
+@pytest.fixture(autouse=True)
+def _anyio_run(
+    request: pytest.FixtureRequest, _virtual_time: _VirtualTime
+) -> Generator[None]:
+    if not _virtual_time.wanted or "anyio_backend" not in request.fixturenames:
+        yield
+        return
+    from anyio.pytest_plugin import extract_backend_and_options, get_runner
+
+    time = _virtual_time
+    name, options = extract_backend_and_options(
+        request.getfixturevalue("anyio_backend")
+    )
+    clock = options.get("clock", time.control)
+    if not time.has_to_drive and (name != "trio" or clock is not time.control):
+        yield
+        return
+    if name != "trio":
+        raise _failure(
+            f"a ClockControl can only drive Trio, but this test runs on {name}: let "
+            "the fixture `anyio_backend` return 'trio'"
+        )
+    if clock is not time.control:
+        raise _two_clocks(time, clock)
+    # As long as somebody holds a runner, AnyIO takes no other.
+    with get_runner(name, {**options, "clock": clock}) as runner:
+        if runner.run_fixture(_current_clock, {}) is not clock:
+            raise _failure(
+                "the run of this test has begun before the test, with another clock, "
+                "because of an async fixture of a wider scope: give that fixture the "
+                "scope of a function, or the test the mark virtual_time(False)"
+            )
+        yield
+
+
+async def _current_clock() -> trio.abc.Clock:
+    import trio
+
+    return trio.lowlevel.current_clock()
+
+
+@pytest.fixture
+def clock_control(_virtual_time: _VirtualTime) -> ClockControl:
+    """A `ClockControl`, which is the clock of the test's run, and moves as it is told.
+
+    In a test with the mark ``virtual_time`` it is as the mark has made it.
+    """
+    time = _virtual_time
+    # Who asks with `request.getfixturevalue` is seen no earlier.
+    time.asked_for = time.has_to_drive = True
+    if not time.wanted:
+        time.wanted = True
+        time.make_control()
+    return time.control
+
+
+@pytest.fixture
+def autojump_clock_control(clock_control: ClockControl) -> ClockControl:
+    """The `clock_control`, which jumps whenever nothing else is left to do."""
+    if clock_control.autojump_threshold == inf:
+        clock_control.autojump_threshold = 0
+    return clock_control
+
+
+@pytest.fixture
+async def active_clock(_trio_run: None) -> AsyncGenerator[Clock]:
+    """A `Clock` that is alive until the test ends, on the clock of the test's run."""
+    from trio_clockrt import open_clock
+
+    async with open_clock() as clock:
+        yield clock
+
+
+@pytest.fixture
+def _trio_run(request: pytest.FixtureRequest) -> None:
+    if _is_for_pytest_trio(request.node):
+        return
+    given = "has neither"
+    if "anyio_backend" in request.fixturenames:
+        backend = request.getfixturevalue("anyio_backend_name")
+        if backend == "trio":
+            return
+        given = f"runs on {backend}"
+    raise _failure(
+        "the fixture `active_clock` needs an async test that runs on Trio, under "
+        f"pytest-trio (`trio_mode = true`, or the mark `trio`) or AnyIO (the mark "
+        f"`anyio`), but this test {given}; elsewhere, use `open_clock()`"
+    )
+
+
+# --- pytest-trio, and whatever else calls tests ---
+
+# pytest-trio takes the clock of a run from the arguments of the test. So it is given
+# one argument more than the test function has.
+_CLOCK = "_trio_clockrt_clock"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    if not (isinstance(item, pytest.Function) and _is_for_pytest_trio(item)):
+        return (yield)
+    time = _time_of(item)
+    place, name, function = _function_of(item)
+    if not (time.wanted and iscoroutinefunction(function)):
+        return (yield)
+
+    @wraps(function)
+    async def without_clock(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        kwargs.pop(_CLOCK, None)
+        await function(*args, **kwargs)
+
+    setattr(place, name, without_clock)
+    time.takes_clock = True
+    try:
+        # Within this, pytest-trio replaces the function by one that runs it.
+        return (yield)
+    finally:
+        setattr(place, name, function)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(
+    pyfuncitem: pytest.Function,
+) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    time = _time_of(pyfuncitem)
+    if time.takes_clock:
+        _give_clock(pyfuncitem, time)
+    result = yield
+    if time.has_to_drive and not time.control._used:
+        raise _failure(
+            f"nothing has used the {time.control} of this test: no Trio run had it as "
+            "its clock, and nobody has read or moved it. Under pytest-trio and AnyIO, "
+            "it drives async tests that have asked for it before they begin, by their "
+            "arguments, fixtures or marks. Other tests hand it over by themselves: ask "
+            "for `clock_control`, and `trio.run(..., clock=clock_control)`"
+        )
+    return result
+
+
+def _give_clock(item: pytest.Function, time: _VirtualTime) -> None:
+    import trio
+
+    place, name, run = _function_of(item)
+
+    def with_clock(*args: object, **kwargs: object) -> object:
+        __tracebackhide__ = True
+        clocks = [arg for arg in kwargs.values() if isinstance(arg, trio.abc.Clock)]
+        if not clocks:
+            kwargs[_CLOCK] = time.control_of_next_run()
+        elif time.has_to_drive and clocks[0] is not time.control:
+            raise _two_clocks(time, clocks[0])
+        return run(*args, **kwargs)
+
+    setattr(place, name, with_clock)
+
+
+def _two_clocks(time: _VirtualTime, other: object) -> BaseException:
+    return _failure(
+        f"this test has two clocks, {time.control} and {other!r}, but its run can have "
+        "only one: let it ask for one of them, in its arguments, its fixtures and the "
+        "mark virtual_time"
+    )

@@ -1,0 +1,825 @@
+"""The pytest plugin, with each of the plugins that run async tests."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from textwrap import dedent
+
+import pytest
+
+HEAD = """
+import pytest
+import trio
+from datetime import datetime, timezone
+from trio.testing import MockClock
+from trio_clockrt import open_clock
+from trio_clockrt.testing import ClockControl
+"""
+CONFTEST = (
+    HEAD
+    + """
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+"""
+)
+
+
+class Project:
+    """A project with tests. By their mark, some plugin runs those that are async."""
+
+    def __init__(self, pytester: pytest.Pytester, mark: str | None = None) -> None:
+        self.pytester = pytester
+        self.mark = mark
+        pytester.makeconftest(CONFTEST)
+
+    def run(self, source: str, *args: str, **outcomes: int) -> pytest.RunResult:
+        """Run tests, and expect what becomes of them."""
+        source = HEAD + dedent(source)
+        if self.mark is not None:
+            marked = rf"\1@pytest.mark.{self.mark}\n\1\2"
+            source = re.sub("(?m)^( *)(async def test_)", marked, source)
+        # Hypothesis remembers the source of tests by their path.
+        name = f"test_{self.pytester.path.name}"
+        path = self.pytester.makepyfile(**{name: source})
+        result = self.pytester.runpytest(path, "-p", "no:cacheprovider", *args)
+        result.assert_outcomes(**(outcomes or {"passed": 1}))
+        return result
+
+    def fail(self, source: str, *lines: str, **outcomes: int) -> None:
+        """Run tests, and expect that they say this."""
+        result = self.run(source, **(outcomes or {"failed": 1}))
+        result.stdout.fnmatch_lines([f"*{line}*" for line in lines])
+
+
+@pytest.fixture(params=["trio", "anyio"])
+def project(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Project:
+    return Project(pytester, request.param)
+
+
+@pytest.fixture
+def trio_project(pytester: pytest.Pytester) -> Project:
+    return Project(pytester, "trio")
+
+
+@pytest.fixture
+def anyio_project(pytester: pytest.Pytester) -> Project:
+    return Project(pytester, "anyio")
+
+
+@pytest.fixture
+def plain_project(pytester: pytest.Pytester) -> Project:
+    return Project(pytester)
+
+
+@pytest.fixture
+def _all_virtual(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nvirtual_time = true")
+
+
+# --- the control ---
+
+
+def test_a_control_that_stands_still(project: Project) -> None:
+    project.run(
+        """
+        async def test_it(clock_control):
+            assert trio.lowlevel.current_clock() is clock_control
+            assert clock_control.autojump_threshold == float("inf")
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.sleep, 60)
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert trio.current_time() == 0
+                    clock_control.jump(60)
+            assert trio.current_time() == 60
+        """
+    )
+
+
+def test_a_control_that_jumps(project: Project) -> None:
+    project.run(
+        """
+        async def test_it(autojump_clock_control):
+            await trio.sleep(1e6)
+            assert autojump_clock_control.current_time() == 1e6
+        """
+    )
+
+
+def test_there_is_one_control_for_all_who_ask(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        def new_year(clock_control):
+            clock_control.set_time(datetime(2000, 1, 1, tzinfo=timezone.utc))
+
+        @pytest.fixture
+        async def a_day_later(new_year):
+            await trio.sleep(86400)
+
+        async def test_it(a_day_later, autojump_clock_control):
+            async with open_clock() as clock:
+                assert clock.system_time().day == 2
+        """
+    )
+
+
+def test_it_is_enough_that_a_fixture_asks(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        async def a_day_later(autojump_clock_control):
+            await trio.sleep(86400)
+
+        async def test_it(a_day_later):
+            assert trio.current_time() == 86400
+            await trio.sleep(86400)
+        """
+    )
+
+
+def test_each_test_has_its_own(project: Project) -> None:
+    project.run(
+        """
+        @pytest.mark.parametrize("n", range(3))
+        async def test_it(n, autojump_clock_control):
+            assert trio.current_time() == 0
+            await trio.sleep(1)
+        """,
+        passed=3,
+    )
+
+
+def test_a_fixture_that_is_asked_for_late(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        @pytest.fixture
+        def late(request):
+            return request.getfixturevalue("autojump_clock_control")
+
+        async def test_it(late):
+            await trio.sleep(60)
+            assert late.current_time() == 60
+        """
+    )
+
+
+def test_a_test_that_is_not_async(plain_project: Project) -> None:
+    plain_project.run(
+        """
+        def test_run(autojump_clock_control):
+            trio.run(trio.sleep, 60, clock=autojump_clock_control)
+            assert autojump_clock_control.current_time() == 60
+
+        def test_clock(clock_control):
+            clock_control.to_simple_clock()
+
+        def test_stdlib(clock_control):
+            with clock_control.patch_stdlib():
+                pass
+
+        def test_read(clock_control):
+            clock_control.current_time()
+
+        def test_jump(clock_control):
+            clock_control.jump(1)
+
+        def test_set_time(clock_control):
+            clock_control.set_time(datetime.now(timezone.utc))
+        """,
+        passed=6,
+    )
+
+
+def test_tests_that_want_nothing_are_left_alone(project: Project) -> None:
+    project.run(
+        """
+        async def test_real():
+            assert type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
+
+        def test_own():
+            trio.run(trio.sleep, 60, clock=ClockControl(autojump_threshold=0))
+        """,
+        passed=2,
+    )
+
+
+# --- a control that drives nothing ---
+
+UNUSED = "nothing has used the <ClockControl, instant 0.000000> of this test"
+
+
+def test_nobody_uses_the_control(plain_project: Project) -> None:
+    plain_project.fail(
+        """
+        def test_it(autojump_clock_control):
+            trio.run(trio.lowlevel.checkpoint)
+        """,
+        UNUSED,
+    )
+
+
+def test_an_unused_control_comes_too_late(trio_project: Project) -> None:
+    trio_project.fail(
+        """
+        async def test_it(request):
+            request.getfixturevalue("clock_control")
+        """,
+        UNUSED,
+    )
+
+
+def test_a_runner_that_takes_no_clock(plain_project: Project) -> None:
+    plain_project.pytester.makeconftest(
+        """
+        import pytest, trio
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pyfunc_call(pyfuncitem):
+            trio.run(pyfuncitem.obj)
+            return True
+        """
+    )
+    plain_project.fail(
+        """
+        @pytest.mark.virtual_time
+        async def test_it():
+            pass
+        """,
+        UNUSED,
+    )
+
+
+def test_whoever_fails_anyway_is_told_nothing_else(plain_project: Project) -> None:
+    result = plain_project.run(
+        """
+        def test_failed(clock_control):
+            assert False
+
+        def test_skipped(clock_control):
+            pytest.skip()
+        """,
+        failed=1,
+        skipped=1,
+    )
+    result.stdout.no_fnmatch_line("*nothing has used*")
+
+
+# --- the mark ---
+
+
+def test_mark(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        async def fixture():
+            await trio.sleep(60)
+            yield
+            assert trio.current_time() == 120
+            await trio.sleep(60)
+
+        @pytest.mark.virtual_time
+        async def test_it(fixture):
+            assert trio.current_time() == 60
+            await trio.sleep(60)
+        """
+    )
+
+
+def test_arguments_of_the_mark(project: Project) -> None:
+    project.run(
+        """
+        Y2K = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+        @pytest.mark.virtual_time(at=Y2K, rate=1000, autojump_threshold=5)
+        async def test_it():
+            control = trio.lowlevel.current_clock()
+            assert control.to_simple_clock().system_time().year == 2000
+            assert control.rate == 1000
+            assert control.autojump_threshold == 5
+        """
+    )
+
+
+def test_the_control_that_the_mark_has_made(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        def control(clock_control):
+            return clock_control
+
+        @pytest.fixture
+        async def at_first(control):
+            await trio.sleep(1)
+
+        @pytest.mark.virtual_time(autojump_threshold=1e-9)
+        async def test_it(at_first, autojump_clock_control):
+            assert autojump_clock_control is trio.lowlevel.current_clock()
+            assert autojump_clock_control.autojump_threshold == 1e-9
+        """
+    )
+
+
+def test_marks_of_modules_and_classes(project: Project) -> None:
+    project.run(
+        """
+        pytestmark = pytest.mark.virtual_time(rate=2)
+
+        async def test_module():
+            assert trio.lowlevel.current_clock().rate == 2
+            await trio.sleep(1000)
+
+        def test_module_sync():
+            pass
+
+        @pytest.mark.virtual_time(rate=3)
+        class TestClass:
+            async def test_class(self):
+                assert trio.lowlevel.current_clock().rate == 3
+
+            @pytest.mark.virtual_time(rate=4)
+            async def test_function(self):
+                assert trio.lowlevel.current_clock().rate == 4
+
+            @pytest.mark.virtual_time(False)
+            async def test_without(self):
+                clock = trio.lowlevel.current_clock()
+                assert type(clock).__name__ == "SystemClock"
+
+            def test_sync(self, clock_control):
+                assert clock_control.rate == 3
+                assert clock_control.autojump_threshold == 0
+                trio.run(trio.sleep, 60, clock=clock_control)
+        """,
+        passed=6,
+    )
+
+
+def test_a_mark_on_what_is_not_async(project: Project) -> None:
+    project.fail(
+        """
+        @pytest.mark.virtual_time
+        def test_it():
+            trio.run(trio.lowlevel.checkpoint)
+        """,
+        UNUSED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("rat=3", "{'rat': 3, 'autojump_threshold': 0} that says: *argument 'rat'"),
+        ("rate=-1", "that says: rate must be >= 0"),
+        ("True", "takes keyword arguments, or False*but was given (True,) and {}"),
+        ("False, rate=1", "or False*but was given (False,) and {'rate': 1}"),
+        ("seeds=2, seed=1", "given both: {'seeds': 2, 'seed': 1}"),
+        ("seeds=0", "`seeds` of the mark virtual_time must be a number of 1 or*not 0"),
+        ("seeds='x'", "`seeds` of the mark virtual_time must be a number*not 'x'"),
+    ],
+)
+def test_a_bad_mark(trio_project: Project, arguments: str, message: str) -> None:
+    trio_project.fail(
+        f"""
+        @pytest.mark.virtual_time({arguments})
+        async def test_it():
+            pass
+        """,
+        message,
+        errors=1,
+    )
+
+
+def test_two_clocks(trio_project: Project) -> None:
+    trio_project.fail(
+        """
+        @pytest.mark.virtual_time
+        async def test_mark(mock_clock):
+            pass
+
+        @pytest.fixture
+        def fixture(clock_control):
+            pass
+
+        async def test_fixture(fixture, mock_clock):
+            pass
+        """,
+        "this test has two clocks, <ClockControl, * and <MockClock",
+        "this test has two clocks, <ClockControl, * and <MockClock",
+        failed=2,
+    )
+
+
+def test_pytest_trio_refuses_what_is_not_async(trio_project: Project) -> None:
+    trio_project.fail(
+        """
+        @pytest.mark.trio
+        def test_it(clock_control):
+            pass
+        """,
+        "is marked trio but is not async",
+    )
+
+
+# --- the ini option ---
+
+
+@pytest.mark.usefixtures("_all_virtual")
+def test_everything_in_virtual_time(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        async def fixture(clock_control):
+            await trio.sleep(60)
+
+        async def test_plain():
+            await trio.sleep(60)
+
+        async def test_with_control(fixture):
+            await trio.sleep(60)
+
+        @pytest.mark.virtual_time(False)
+        async def test_without():
+            assert type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
+
+        @pytest.mark.virtual_time(rate=3)
+        async def test_mark():
+            assert trio.lowlevel.current_clock().rate == 3
+
+        def test_sync():
+            pass
+
+        def test_sync_with_control(clock_control):
+            assert clock_control.autojump_threshold == float("inf")
+            clock_control.jump(1)
+        """,
+        passed=6,
+    )
+
+
+@pytest.mark.usefixtures("_all_virtual")
+def test_who_brings_a_clock_keeps_it(project: Project) -> None:
+    project.run(
+        """
+        @pytest.fixture
+        def my_clock():
+            return MockClock(autojump_threshold=0)
+
+        @pytest.fixture
+        def anyio_backend(my_clock):
+            return "trio", {"clock": my_clock}
+
+        async def test_it(my_clock):
+            assert trio.lowlevel.current_clock() is my_clock
+        """
+    )
+
+
+# --- AnyIO ---
+
+
+def test_anyio_begins_the_run_with_the_control(anyio_project: Project) -> None:
+    anyio_project.run(
+        """
+        @pytest.fixture(autouse=True)
+        async def before_others():
+            await trio.sleep(60)
+
+        async def test_it(autojump_clock_control):
+            assert trio.current_time() == 60
+        """
+    )
+
+
+def test_anyio_with_options(anyio_project: Project) -> None:
+    anyio_project.run(
+        """
+        class Log(trio.abc.Instrument):
+            began = False
+
+            def before_run(self):
+                self.began = True
+
+        log = Log()
+
+        @pytest.fixture
+        def anyio_backend(clock_control):
+            return "trio", {"clock": clock_control, "instruments": [log]}
+
+        async def test_it(autojump_clock_control):
+            await trio.sleep(60)
+            assert log.began
+        """
+    )
+
+
+def test_anyio_with_two_clocks(anyio_project: Project) -> None:
+    anyio_project.fail(
+        """
+        @pytest.fixture
+        def anyio_backend():
+            return "trio", {"clock": MockClock()}
+
+        @pytest.mark.virtual_time
+        async def test_it():
+            pass
+        """,
+        "this test has two clocks, <ClockControl, * and <MockClock",
+        errors=1,
+    )
+
+
+ASYNCIO = """
+        @pytest.fixture(params=["asyncio", "trio"])
+        def anyio_backend(request):
+            return request.param
+"""
+
+
+def test_anyio_with_asyncio(anyio_project: Project) -> None:
+    message = "a ClockControl can only drive Trio, but this test runs on asyncio"
+    anyio_project.fail(
+        ASYNCIO
+        + """
+        async def test_control(clock_control):
+            pass
+
+        @pytest.mark.virtual_time
+        async def test_mark():
+            pass
+
+        async def test_clock(active_clock):
+            pass
+        """,
+        message,
+        message,
+        "`active_clock` needs an async test * but this test runs on asyncio",
+        passed=3,
+        errors=3,
+    )
+
+
+@pytest.mark.usefixtures("_all_virtual")
+def test_anyio_with_asyncio_and_the_ini_option(anyio_project: Project) -> None:
+    anyio_project.run(
+        ASYNCIO
+        + """
+        async def test_it(anyio_backend):
+            if anyio_backend == "trio":
+                await trio.sleep(60)
+        """,
+        passed=2,
+    )
+
+
+def test_anyio_with_a_run_for_many_tests(anyio_project: Project) -> None:
+    anyio_project.fail(
+        """
+        @pytest.fixture(scope="module")
+        def anyio_backend():
+            return "trio"
+
+        @pytest.fixture(scope="module")
+        async def wide():
+            pass
+            yield
+
+        async def test_real(wide):
+            pass
+
+        @pytest.mark.virtual_time
+        async def test_mark(wide):
+            pass
+        """,
+        "the run of this test has begun before the test, with another clock",
+        passed=1,
+        errors=1,
+    )
+
+
+# --- a clock ---
+
+
+def test_active_clock(project: Project) -> None:
+    project.run(
+        """
+        clocks = []
+
+        @pytest.fixture
+        async def fixture(active_clock):
+            clocks.append(active_clock)
+            await active_clock.delay(60)
+            yield
+            await active_clock.delay(60)
+            assert active_clock.instant() == 180
+
+        @pytest.mark.virtual_time
+        async def test_it(active_clock, fixture):
+            await active_clock.delay(60)
+            assert active_clock is clocks[0]
+
+        async def test_real(active_clock):
+            await active_clock.delay(0)
+            assert not clocks[0].alive
+        """,
+        passed=2,
+    )
+
+
+def test_an_active_clock_needs_a_run(plain_project: Project) -> None:
+    plain_project.fail(
+        """
+        def test_it(active_clock):
+            pass
+        """,
+        "`active_clock` needs an async test * but this test has neither",
+        errors=1,
+    )
+
+
+# --- Hypothesis ---
+
+
+def test_examples_of_hypothesis(project: Project) -> None:
+    project.run(
+        """
+        from hypothesis import given, settings, strategies
+
+        @pytest.mark.virtual_time
+        @pytest.mark.parametrize("n", range(2))
+        @settings(max_examples=5, database=None)
+        @given(x=strategies.integers())
+        async def test_it(x, n):
+            await trio.sleep(60)
+        """,
+        passed=2,
+    )
+
+
+def test_each_example_begins_at_the_same_time(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        from hypothesis import given, settings, strategies
+
+        @pytest.mark.virtual_time
+        @settings(max_examples=5, database=None)
+        @given(x=strategies.integers())
+        async def test_it(x):
+            assert trio.current_time() == 0
+            await trio.sleep(60)
+        """
+    )
+
+
+def test_examples_share_a_control_that_is_asked_for(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        from hypothesis import given, settings, strategies
+
+        @pytest.fixture(autouse=True)
+        def control(autojump_clock_control):
+            yield
+            assert autojump_clock_control.current_time() == 120
+
+        @settings(max_examples=5, database=None)
+        @given(x=strategies.booleans())
+        async def test_it(x):
+            await trio.sleep(60)
+        """
+    )
+
+
+# --- many schedules ---
+
+
+FAILS_WITH_SEED_2 = """
+        async def test_it(clock_control):
+            await trio.sleep(0)
+            assert clock_control._seed != 2
+"""
+
+
+def test_many_seeds(project: Project) -> None:
+    result = project.run(
+        FAILS_WITH_SEED_2
+        + """
+        @pytest.mark.virtual_time(seeds=2)
+        async def test_mark():
+            await trio.sleep(60)
+            assert trio.lowlevel.current_clock()._seed in (0, 1, 2)
+
+        @pytest.mark.virtual_time(seed=5)
+        async def test_one_seed():
+            assert trio.lowlevel.current_clock()._seed == 5
+
+        async def test_real():
+            pass
+        """,
+        "--clock-seeds=3",
+        passed=2 + 3 + 1 + 1,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "*test_it?seed=2?*",
+            "*virtual time*",
+            "The schedule has the seed 2. To repeat it, run",
+            '    pytest --clock-seeds=3 "*.py::test_it?seed=2?"',
+            "or mark the test with @pytest.mark.virtual_time(seed=2).",
+        ]
+    )
+
+
+def test_many_seeds_of_a_mark(trio_project: Project) -> None:
+    trio_project.fail(
+        "\n        @pytest.mark.virtual_time(seeds=3)" + FAILS_WITH_SEED_2,
+        '    pytest "*.py::test_it?seed=2?"',
+        passed=2,
+        failed=1,
+    )
+
+
+def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
+    result = trio_project.run(
+        """
+        @pytest.mark.virtual_time(seeds=2)
+        @pytest.mark.parametrize("x", "ab")
+        def test_it(x, clock_control):
+            clock_control.jump(clock_control._seed)
+        """,
+        "-v",
+        passed=4,
+    )
+    result.stdout.fnmatch_lines(["*::test_it?b-seed=1? PASSED*"])
+
+
+def test_a_bad_number_of_seeds(plain_project: Project) -> None:
+    result = plain_project.pytester.runpytest("--clock-seeds=0")
+    result.stderr.fnmatch_lines(
+        ["*argument --clock-seeds: must be a number of 1 or more, not '0'"]
+    )
+
+
+# --- loading the plugin ---
+
+ASKS = """
+        def test_it(clock_control):
+            clock_control.jump(1)
+"""
+
+
+@pytest.mark.parametrize("found_by", ["autoload", "entry point", "import"])
+@pytest.mark.parametrize("named_in", ["conftest", "arguments"])
+def test_it_is_loaded_once(
+    plain_project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    found_by: str,
+    named_in: str,
+) -> None:
+    if found_by != "autoload":
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    if found_by == "import":
+        monkeypatch.setattr(importlib.metadata, "distributions", list)
+    name = "trio_clockrt.pytest_plugin"
+    if named_in == "conftest":
+        plain_project.pytester.makeconftest(f"pytest_plugins = ['{name}']")
+        plain_project.run(ASKS)
+    else:
+        plain_project.run(ASKS, "-p", name)
+
+
+def test_it_can_be_left_out(plain_project: Project) -> None:
+    plain_project.run(ASKS, "-p", "no:trio_clockrt.pytest_plugin", errors=1)
+
+
+def test_it_is_described(plain_project: Project) -> None:
+    result = plain_project.pytester.runpytest("--fixtures")
+    result.stdout.fnmatch_lines(
+        ["clock_control*", "autojump_clock_control*", "active_clock*"]
+    )
+    result = plain_project.pytester.runpytest("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.virtual_time(*"])
+
+
+def test_the_package_is_imported_when_it_is_used(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntrio_mode = true")
+    pytester.makepyfile(
+        """
+        import sys
+
+        def imported():
+            return "trio_clockrt" in sys.modules
+
+        assert not imported()
+
+        async def test_without():
+            assert not imported()
+
+        async def test_with(clock_control):
+            assert imported()
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=2)
