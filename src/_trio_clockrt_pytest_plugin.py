@@ -27,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "virtual_time", "run all Trio tests in virtual time?", "bool", default=False
     )
+    parser.addini(
+        "virtual_time_detect_deadlocks",
+        "fail tests in virtual time that nothing can wake any more?",
+        "bool",
+        default=False,
+    )
     parser.getgroup("trio-clockrt").addoption(
         "--clock-seeds",
         type=_count,
@@ -64,6 +70,8 @@ class _VirtualTime:
         self.asked_for = "clock_control" in item.fixturenames
         if virtual or "autojump_clock_control" in item.fixturenames:
             self.arguments.setdefault("autojump_threshold", 0)
+        if item.config.getini("virtual_time_detect_deadlocks"):
+            self.arguments.setdefault("detect_deadlocks", True)
         #: Nobody minds if what the ini option asks for cannot be had.
         self.has_to_drive = marked or self.asked_for
         self.wanted = self.has_to_drive or (virtual and is_async)

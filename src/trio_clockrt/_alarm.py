@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class DriverAlarm(ABC):
     """Lets one task, the driver's, sleep until a deadline, which can be moved."""
 
+    notes_origins = False
+
     def __init__(self) -> None:
         self.deadline = -inf
         self._token = current_trio_token()
@@ -96,6 +98,7 @@ class ManualAlarm:
     """
 
     deadline = -inf
+    notes_origins = False
 
     def __init__(self) -> None:
         # Where tasks wait, if any do.

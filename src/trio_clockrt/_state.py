@@ -36,7 +36,7 @@ class Waiter(Protocol):
     """
 
     when: float
-    # Whether firing it only wakes a task.
+    # Whether firing it only wakes a task, and does nothing else.
     _only_wakes: bool
     # Whether it comes again and again, so that nobody waits for it in particular.
     _periodic: bool
@@ -58,6 +58,8 @@ class Alarm(Protocol):
     """What wakes the driver. While the driver is awake the deadline is ``-inf``."""
 
     deadline: float
+    # Whether timers are to remember where they were made, for whoever reports on them.
+    notes_origins: bool
 
     def move(self, deadline: float) -> None: ...
 
@@ -123,6 +125,7 @@ class State:
         self.now = source.now
         self.driven = driven
         self.on_run_clock = on_run_clock
+        self.notes_origins = alarm.notes_origins
         self.name = name
         self._alarm = alarm
         self._here = here
@@ -324,13 +327,17 @@ class State:
                 return deadline
             self._catch_up()
 
-    def only_periodic(self) -> bool:
-        """Whether nothing is pending but what comes again and again."""
+    def waiters(self) -> list[Waiter]:
+        """Whatever is pending, in no order."""
         try:
             self._changing = True
-            return all(waiter._periodic for waiter in self._queue)
+            return list(self._queue)
         finally:
             self._changing = False
+
+    def only_periodic(self) -> bool:
+        """Whether nothing is pending but what comes again and again."""
+        return all(waiter._periodic for waiter in self.waiters())
 
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""

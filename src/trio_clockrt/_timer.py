@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,15 @@ class Timer:
             already.
     """
 
-    __slots__ = ("__weakref__", "_args", "_context", "_fn", "_group", "when")
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_context",
+        "_fn",
+        "_group",
+        "_made_at",
+        "when",
+    )
 
     when: float
     _only_wakes = False
@@ -50,6 +60,8 @@ class Timer:
         self._fn = fn
         self._args = args
         self._context = copy_context()
+        if group._state.notes_origins:
+            self._made_at = _place_in_user_code()
 
     @property
     def pending(self) -> bool:
@@ -165,6 +177,14 @@ class Timer:
         name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
         pending = "pending" if self.pending else "not pending"
         return f"<Timer for {name}, at {self.when:.6f}, {pending}>"
+
+
+def _place_in_user_code() -> str:
+    package = os.path.dirname(__file__)
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(package):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
 class PeriodicCallback(Timer):

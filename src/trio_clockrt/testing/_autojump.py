@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import TrioToken
 
+    from .._state import State
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
     from ._virtual_time import VirtualTime
@@ -36,18 +37,25 @@ class Autojump(trio.abc.Instrument):
         idleness: Idleness,
         others: StandAlone,
         real: Callable[[], float],
+        report: Callable[[], str],
     ) -> None:
+        self.notes_origins = idleness.detect_deadlocks
         self._time = time
         self._idleness = idleness
         self._others = others
         self._real = real
+        self._report = report
         # Of the drivers in this run that are asleep.
         self._asleep: dict[ControlAlarm, None] = {}
         self._watching = False
+        # What Trio could not be told at once.
+        self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
         self.waiting = False
-        # When to jump, in real time, if nothing happens before.
+        # When to jump, in real time, if nothing happens before...
         self._jump_at = inf
+        # ...or to say that nothing ever will.
+        self._deadlocked = False
 
     def start(self) -> None:
         """A run begins."""
@@ -55,6 +63,7 @@ class Autojump(trio.abc.Instrument):
         self._inside = TrioInside()
         self._asleep.clear()
         self._watching = False
+        self._failure = None
         self.waiting = False
         self._jump_at = inf
 
@@ -71,12 +80,17 @@ class Autojump(trio.abc.Instrument):
         deadlines = [alarm.deadline for alarm in self._asleep]
         return min(self._inside.next_deadline(), *deadlines, inf)
 
+    def states(self) -> list[State]:
+        return [alarm.state for alarm in self._asleep]
+
     def only_periodic(self) -> bool:
         return self._inside.next_deadline() == inf and all(
             alarm.state.only_periodic() for alarm in self._asleep
         )
 
     def sleep_time(self, deadline: float) -> float:
+        if self._failure is not None:
+            raise self._failure
         idleness = self._idleness
         for alarm in self._asleep:
             if alarm.deadline < deadline:
@@ -84,7 +98,7 @@ class Autojump(trio.abc.Instrument):
         if self._others:
             deadline = min(deadline, self._others.next_deadline())
         self.waiting = True
-        self._jump_at = inf
+        self._jump_at, self._deadlocked = inf, False
         seconds = self._time.real_seconds_until(deadline)
         if (
             idleness.threshold >= seconds
@@ -92,8 +106,17 @@ class Autojump(trio.abc.Instrument):
             or idleness.holds
             or self._inside.anybody_waits_for_idleness()
         ):
+            if seconds == inf and idleness.detect_deadlocks and self._is_forever():
+                # Unless I/O, which is to be looked for now, wakes somebody.
+                self._watch()
+                self._jump_at, self._deadlocked = -inf, True
+                return 0.0
             return seconds
-        busy_for = idleness.wait_for_workers()
+        try:
+            busy_for = idleness.wait_for_workers()
+        except Exception as error:  # a warning, where they are errors
+            self._inside.raise_in_main_task(error)
+            return 0.0
         if busy_for:
             return min(busy_for, seconds)
         if not self._watching:
@@ -107,6 +130,13 @@ class Autojump(trio.abc.Instrument):
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         self.waiting = False
+        try:
+            self._after_io_wait()
+        except BaseException as error:
+            # Trio would log it, and go on without us. When it asks, it has to listen.
+            self._failure = error
+
+    def _after_io_wait(self) -> None:
         first = inf
         for alarm in self._asleep:
             if alarm.deadline < first:
@@ -124,12 +154,30 @@ class Autojump(trio.abc.Instrument):
                     alarm.wake()
 
     def _jump(self, deadline: float) -> None:
-        if self._others and deadline > -inf:
-            deadline = min(deadline, self._others.next_deadline())
-        if deadline < inf:
-            self._time.go_to(deadline)
+        if deadline == -inf:
+            return  # I/O has woken somebody
         if self._others:
-            self._others.ring()
+            deadline = min(deadline, self._others.next_deadline())
+        if self._deadlocked:
+            if self._time.real_seconds_until(deadline) == inf and self._is_forever():
+                self._raise_deadlock()
+        elif deadline < inf:
+            self._time.go_to(deadline)
+            if self._others:
+                self._others.ring()
+
+    def _is_forever(self) -> bool:
+        return (
+            not self._inside.anybody_waits_for_idleness()
+            and self._idleness.is_forever()
+        )
+
+    def _raise_deadlock(self) -> None:
+        error = RuntimeError(
+            "deadlock: nothing will ever wake this program, as far as its ClockControl "
+            "can see (if another thread or a signal will, use hold()):" + self._report()
+        )
+        self._inside.raise_in_main_task(error)
 
     def _watch(self) -> None:
         if not self._watching:

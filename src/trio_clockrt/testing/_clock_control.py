@@ -28,6 +28,8 @@ from .._simple_clock import SimpleClock
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
 from ._idleness import Idleness, settle_run
+from ._real_timeout import RealTimeout
+from ._report import report
 from ._seed import SeededSchedule, check_seed
 from ._stand_alone import LoneAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -70,6 +72,10 @@ class ClockControl(trio.abc.Clock):
             through a `Clock`, a `SimpleClock` or a `Stopwatch` counts, nothing of
             Trio's own.
         auto_advance_limit: How far all readings together may move it, at most.
+        detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
+            in its main task, instead of waiting for ever, when nothing can wake it: no
+            deadline that time will come to, no worker thread, no I/O, no `hold`. The
+            error lists what the tasks wait for, and the next timers.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
             time. Every run begins with the seed again, and another seed is another
@@ -122,6 +128,7 @@ class ClockControl(trio.abc.Clock):
         ignore_threads: bool = False,
         auto_advance: float | timedelta = 0.0,
         auto_advance_limit: float | timedelta = inf,
+        detect_deadlocks: bool = False,
         seed: int | None = None,
     ) -> None:
         if seed is not None:
@@ -131,9 +138,10 @@ class ClockControl(trio.abc.Clock):
         self._idleness = Idleness(self._real_time)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = ignore_threads
+        self._idleness.detect_deadlocks = detect_deadlocks
         self._others = StandAlone(self._time, self._idleness, self._wake_run)
         self._autojump = Autojump(
-            self._time, self._idleness, self._others, self._real_time
+            self._time, self._idleness, self._others, self._real_time, self._report
         )
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
@@ -413,6 +421,43 @@ class ClockControl(trio.abc.Clock):
             self._idleness.holds.remove(hold)
             self._settings_changed()
 
+    def fail_after_real(
+        self, seconds: float | timedelta
+    ) -> AbstractContextManager[trio.CancelScope]:
+        """Limit a block in real time, with ``with``, whatever virtual time does.
+
+        So a test that hangs fails, and says what everybody has been waiting for: what
+        time it is, where the tasks are, and which timers come next.
+
+        Args:
+            seconds: How long the block may take, in real seconds or as a
+                `~datetime.timedelta`.
+
+        Returns:
+            A context manager whose value is the cancel scope. It cannot interrupt code
+            that does not reach a checkpoint.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time.
+            RuntimeError: if entered outside of a Trio task.
+            trio.TooSlowError: at the end of the block, if it has taken longer.
+
+        Example::
+
+            >>> control = ClockControl()
+            >>> async def main():
+            ...     with control.fail_after_real(0.01):
+            ...         await trio.sleep(60)  # nobody moves the time
+            >>> try:
+            ...     trio.run(main, clock=control)
+            ... except trio.TooSlowError as error:
+            ...     print(str(error).splitlines()[0])
+            this has taken more than 0.01 real seconds:
+        """
+        seconds = to_seconds(seconds, "seconds")
+        return RealTimeout(seconds, self._report)
+
     def set_time(self, when: datetime) -> None:
         """Move the system time to another time.
 
@@ -570,6 +615,9 @@ class ClockControl(trio.abc.Clock):
 
     def _real_time(self) -> float:
         return self._real_clock()
+
+    def _report(self) -> str:
+        return report(self._time, [*self._autojump.states(), *self._others.states()])
 
     def _settings_changed(self) -> None:
         self._wake_run()

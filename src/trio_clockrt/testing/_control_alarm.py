@@ -24,6 +24,7 @@ class Keeper(Protocol):
 
     # Whether it may have to be told that somebody waits for another instant.
     waiting: bool
+    notes_origins: bool
 
     def alarm_moved(self) -> None: ...
 
@@ -43,6 +44,7 @@ class ControlAlarm(DriverAlarm):
         super().__init__()
         self._asleep = asleep
         self._keeper = keeper
+        self.notes_origins = keeper.notes_origins
 
     def move(self, deadline: float) -> None:
         self.deadline = deadline

@@ -42,6 +42,7 @@ class Idleness:
         self.threshold = inf
         self.io_grace = 0.0
         self.ignore_threads = False
+        self.detect_deadlocks = False
         # Whoever does not want a jump now.
         self.holds: set[object] = set()
         self._real = real
@@ -53,6 +54,14 @@ class Idleness:
         if self.io_grace and _waiting_for_io():
             return self.threshold + self.io_grace
         return self.threshold
+
+    def is_forever(self) -> bool:
+        """Whether the current run, which waits for no time, waits for nothing else.
+
+        As far as can be seen from here: other threads may wake it, which are none of
+        Trio's, and so may signals.
+        """
+        return not (self.holds or busy_workers() or _waiting_for_io())
 
     def wait_for_workers(self) -> float:
         """How long to wait for the worker threads of the current run, at most.

@@ -34,6 +34,7 @@ class LoneAlarm(ManualAlarm):
     def __init__(self, keeper: StandAlone) -> None:
         super().__init__()
         self._keeper = keeper
+        self.notes_origins = keeper.notes_origins
         # Holds the driver if nobody else is to do it.
         self.driver: ClockDriver | None = None
 
@@ -80,6 +81,7 @@ class StandAlone:
         self, time: VirtualTime, idleness: Idleness, wake_run: Callable[[], None]
     ) -> None:
         self.own_run: TrioToken | None = None
+        self.notes_origins = idleness.detect_deadlocks
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
@@ -114,10 +116,12 @@ class StandAlone:
         deadlines += [alarm.deadline for alarm in self._all_lone() if alarm.run()]
         return min(deadlines, default=inf)
 
-    def only_periodic(self) -> bool:
+    def states(self) -> list[State]:
         states = [alarm.state for alarm in tuple(self._asleep)]
-        states += [alarm.state for alarm in self._all_lone()]
-        return all(state.only_periodic() for state in states)
+        return states + [alarm.state for alarm in self._all_lone()]
+
+    def only_periodic(self) -> bool:
+        return all(state.only_periodic() for state in self.states())
 
     def ring(self) -> None:
         """Time has moved: tell whoever is due, wherever that is."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
@@ -37,6 +37,20 @@ class TrioInside:
         """The same; ``-inf`` if a task is about to go on."""
         runner = self._runner
         return -inf if runner.runq else runner.deadlines.next_deadline()
+
+    def raise_in_main_task(self, error: BaseException) -> None:
+        """Let the main task see an error where it waits, as Ctrl-C would be raised.
+
+        If it waits for nothing that can be interrupted, it is raised here.
+        """
+        task = self._runner.main_task
+        if task is None or task._abort_func is None:
+            raise error
+
+        def raise_error() -> NoReturn:
+            raise error
+
+        task._attempt_abort(raise_error)
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:

@@ -86,6 +86,13 @@ class VirtualTime:
                 "beginning of 1970, which no datetime can hold; instants have no bound"
             ) from None
 
+    def tell(self) -> str:
+        """The system time, for people to read, whatever it is."""
+        try:
+            return str(self.system_time())
+        except OverflowError as error:
+            return str(error)
+
     def real_seconds_until(self, instant: float) -> float:
         rate = self._base.rate
         if not rate:

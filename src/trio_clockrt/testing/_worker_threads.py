@@ -7,11 +7,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_root_task, wait_task_rescheduled
+from trio.lowlevel import wait_task_rescheduled
 from trio.testing import active_thread_count
 
+from ._report import all_tasks
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from trio.lowlevel import Task
@@ -40,17 +42,6 @@ def warn_of(tasks: Sequence[Task]) -> None:
             waiter.f_code.co_filename,
             waiter.f_lineno,
         )
-
-
-def all_tasks() -> Iterator[Task]:
-    """The tasks of the current run."""
-    root = current_root_task()
-    tasks = [root] if root else []
-    while tasks:
-        task = tasks.pop()
-        yield task
-        for nursery in task.child_nurseries:
-            tasks += nursery.child_tasks
 
 
 def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:

@@ -1,0 +1,62 @@
+"""What a program waits for, for people who wonder why it does not go on."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import current_root_task
+
+import trio_clockrt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from trio.lowlevel import Task
+
+    from .._state import State
+    from ._virtual_time import VirtualTime
+
+_NEXT_TIMERS = 10
+_LIBRARIES = (*trio.__path__, *trio_clockrt.__path__)
+
+
+def report(time: VirtualTime, states: Iterable[State]) -> str:
+    """What time it is, where the tasks of this run wait, and which timers come next."""
+    timers = [timer for state in states for timer in state.waiters()]
+    lines = [f"it is instant {time.instant()!r}; system time {time.tell()}"]
+    lines += _tasks()
+    # Tasks that wait for a timer are listed with the others.
+    callbacks = [timer for timer in timers if not timer._only_wakes]
+    for timer in nsmallest(_NEXT_TIMERS, callbacks, key=attrgetter("when")):
+        made_at = getattr(timer, "_made_at", None)
+        where = f", made at {made_at}" if made_at else ""
+        lines.append(f"{timer!r}{where}")
+    if len(callbacks) > _NEXT_TIMERS:
+        lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
+    return "".join(f"\n  - {line}" for line in lines)
+
+
+def all_tasks() -> Iterator[Task]:
+    """The tasks of the current run."""
+    root = current_root_task()
+    tasks = [root] if root else []
+    while tasks:
+        task = tasks.pop()
+        yield task
+        for nursery in task.child_nurseries:
+            tasks += nursery.child_tasks
+
+
+def _tasks() -> Iterator[str]:
+    for task in all_tasks():
+        # The innermost place in the user's own code; Trio's tasks have none.
+        places = [
+            f"{frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}"
+            for frame, line in task.iter_await_frames()
+            if not frame.f_code.co_filename.startswith(_LIBRARIES)
+        ]
+        if places:
+            yield f"task {task.name} waits at {places[-1]}"

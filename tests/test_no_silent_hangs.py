@@ -1,0 +1,298 @@
+"""A program that nothing will wake any more says so, and so does one that is slow."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt.testing import ClockControl
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
+
+
+def message_of(error: BaseException | None) -> str:
+    """What the one error says, in however many groups it is."""
+    while isinstance(error, BaseExceptionGroup):
+        assert len(error.exceptions) == 1
+        error = error.exceptions[0]
+    assert isinstance(error, RuntimeError)
+    return str(error)
+
+
+def deadlock(main: Callable[[], Any], **kwargs: Any) -> str:
+    control = ClockControl(detect_deadlocks=True, **kwargs)
+    with pytest.raises((RuntimeError, ExceptionGroup)) as caught:
+        trio.run(main, clock=control)
+    message = message_of(caught.value)
+    assert message.startswith("deadlock: nothing will ever wake this program")
+    return message
+
+
+def test_the_report_says_what_everybody_waits_for() -> None:
+    async def wait_for_godot() -> None:
+        await trio.Event().wait()
+
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+            for n in range(12):
+                timers.call_later(n + 1, int)
+            timers.call_every(0.5, str)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_godot)
+                await clock.delay(60)
+
+    message = deadlock(main)
+    lines = message.splitlines()
+    assert lines[1] == ("  - it is instant 0.0; system time 1970-01-01 00:00:00+00:00")
+    assert sum("wait_for_godot waits at" in line for line in lines) == 1
+    assert sum("main waits at" in line and __file__ in line for line in lines) == 1
+    assert lines[4].startswith("  - <Timer for str, at 0.500000, pending>, made at ")
+    assert lines[4].endswith(", in main")
+    assert lines[5].startswith("  - <Timer for int, at 1.000000, pending>")
+    assert lines[-1] == "  - 3 timers more"
+
+
+def test_nothing_to_jump_to() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            await clock.delay(60)
+            await trio.sleep_forever()
+
+    assert "it is instant 60.0" in deadlock(main, autojump_threshold=0)
+    assert "it is instant 60.0" in deadlock(main, autojump_threshold=0.001)
+
+
+def test_in_a_time_that_no_datetime_can_hold() -> None:
+    async def main() -> None:
+        await trio.sleep_until(1e15)
+        await trio.sleep_forever()
+
+    assert "no datetime can hold" in deadlock(main, autojump_threshold=0)
+
+
+def test_the_program_may_go_on() -> None:
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="deadlock"):
+                await trio.sleep_forever()
+        control.jump(1)
+        await trio.sleep_until(1)
+
+    control = ClockControl(detect_deadlocks=True)
+    trio.run(main, clock=control)
+
+
+CRASH = """
+import trio
+from trio_clockrt.testing import ClockControl
+
+async def main():
+{body}
+
+control = ClockControl(autojump_threshold=0, detect_deadlocks=True)
+try:
+    trio.run(main, clock=control)
+except trio.TrioInternalError as error:
+    print(repr(error.__cause__).partition(":")[0])
+"""
+
+
+def crash(body: str) -> str:
+    """The cause, in a process of its own, as a run that crashes leaves its tasks."""
+    code = CRASH.format(body=textwrap.indent(textwrap.dedent(body), "    "))
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_main_task_that_cannot_be_interrupted() -> None:
+    cause = crash("""
+        def abort(raise_cancel):
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+    """)
+    assert cause == "RuntimeError('deadlock\n"
+
+
+def test_trio_does_not_swallow_what_goes_wrong() -> None:
+    cause = crash("""
+        def fail():
+            raise ZeroDivisionError
+
+        await trio.lowlevel.checkpoint()
+        control._autojump._inside.next_deadline_if_idle = fail
+        await trio.sleep(1)
+    """)
+    assert cause == "ZeroDivisionError()\n"
+
+
+def test_what_is_no_deadlock() -> None:
+    async def main() -> None:
+        # A worker thread, even where time does not wait for it.
+        await trio.to_thread.run_sync(event.wait, 0.01)
+        # Waiting for idleness.
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        # A thread that is none of Trio's.
+        token = trio.lowlevel.current_trio_token()
+        answer = trio.Event()
+        thread = threading.Timer(0.01, token.run_sync_soon, [answer.set])
+        with control.hold():
+            thread.start()
+            await answer.wait()
+        thread.join()
+        # I/O.
+        left, right = trio.socket.socketpair()
+        with left, right:
+            thread = threading.Timer(0.01, lambda: right._sock.send(b"x"))  # type: ignore[attr-defined]
+            thread.start()
+            assert await left.recv(1) == b"x"
+        thread.join()
+        # What has come just now.
+        token.run_sync_soon(answer.set)
+
+    event = threading.Event()
+    control = ClockControl(detect_deadlocks=True, ignore_threads=True)
+    trio.run(main, clock=control)
+
+
+def test_i_o_that_comes_while_it_is_looked_for() -> None:
+    class WakesMain(trio.abc.Instrument):
+        def __init__(self) -> None:
+            self.run = trio.lowlevel.current_trio_token()
+
+        def before_io_wait(self, timeout: float) -> None:
+            if timeout == 0 and not answer.is_set():
+                self.run.run_sync_soon(answer.set)
+
+    async def main() -> None:
+        trio.lowlevel.add_instrument(WakesMain())
+        await answer.wait()
+
+    answer = trio.Event()
+    trio.run(main, clock=ClockControl(detect_deadlocks=True))
+
+
+def test_without_the_option_it_is_not_looked_for() -> None:
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            token = trio.lowlevel.current_trio_token()
+            thread = threading.Timer(0.01, token.run_sync_soon, [scope.cancel])
+            thread.start()
+            await trio.sleep_forever()
+        thread.join()
+
+    trio.run(main, clock=ClockControl())
+
+
+# --- what goes wrong in a place where nobody can be told ---
+
+
+def test_a_slow_thread_where_warnings_are_errors() -> None:
+    real_time = [0.0]
+
+    def work() -> None:
+        # Trio waits for this thread, and looks again when it is told to.
+        while not warned:
+            real_time[0] += 1
+            control.rate = 0
+            event.wait(0.001)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeWarning, match="work"), trio.fail_after(1):
+            try:
+                await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+            finally:
+                warned.append(True)
+
+    event = threading.Event()
+    warned: list[bool] = []
+    control = ClockControl(autojump_threshold=0)
+    control._real_clock = lambda: real_time[0]
+    trio.run(main, clock=control)
+
+
+# --- in real time ---
+
+
+async def test_fail_after_real_says_what_it_waited_for() -> None:
+    control = ClockControl()
+    async with InactiveClock.from_control(control).activate() as (clock, _):
+        with pytest.raises(trio.TooSlowError) as caught:
+            with control.fail_after_real(0.01):
+                await clock.delay(60)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "this has taken more than 0.01 real seconds:"
+    assert lines[1].startswith("  - it is instant 0.0;")
+    assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
+
+
+def test_fail_after_real_while_time_flies() -> None:
+    async def main() -> None:
+        with control.fail_after_real(timedelta(milliseconds=10)):
+            for hour in itertools.count():
+                await trio.sleep_until(hour * 3600)
+
+    control = ClockControl(autojump_threshold=0)
+    with pytest.raises(trio.TooSlowError):
+        trio.run(main, clock=control)
+
+
+async def test_fail_after_real_in_time() -> None:
+    control = ClockControl()
+    threads = threading.active_count()
+    for seconds in (60, math.inf, 1e300):
+        with control.fail_after_real(seconds) as scope:
+            await trio.lowlevel.checkpoint()
+        assert not scope.cancel_called
+    with pytest.raises(ZeroDivisionError):
+        with control.fail_after_real(60):
+            raise ZeroDivisionError
+    with control.fail_after_real(60) as scope:
+        scope.cancel()
+        await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert threading.active_count() >= threads
+
+
+async def test_fail_after_real_of_zero() -> None:
+    with pytest.raises(trio.TooSlowError):
+        with ClockControl().fail_after_real(0):
+            await trio.sleep_forever()
+
+
+async def test_the_guard_comes_too_late() -> None:
+    # The block has been cancelled already, for another reason.
+    with ClockControl().fail_after_real(0.001) as scope:
+        scope.cancel()
+        await trio.to_thread.run_sync(threading.Event().wait, 0.01)
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    assert scope.cancelled_caught or scope.cancel_called
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)],
+)
+async def test_bad_input(seconds: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"`seconds`"):
+        ClockControl().fail_after_real(seconds)
+
+
+def test_outside_of_trio() -> None:
+    with pytest.raises(RuntimeError, match="Trio task"):
+        with ClockControl().fail_after_real(1):
+            raise AssertionError
