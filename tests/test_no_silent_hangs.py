@@ -133,7 +133,7 @@ def test_trio_does_not_swallow_what_goes_wrong() -> None:
             raise ZeroDivisionError
 
         await trio.lowlevel.checkpoint()
-        control._autojump._inside.next_deadline_if_idle = fail
+        control._autojump._inside.next_deadline = fail
         await trio.sleep(1)
     """)
     assert cause == "ZeroDivisionError()\n"

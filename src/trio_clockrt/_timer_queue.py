@@ -116,9 +116,12 @@ class TimerQueue(Generic[EntryT]):
         except OverflowError:
             tick = _end_of_time(when)
         cells = self._cells
-        cell = cells.insert(tick, entry)
-        if cell is entry:
+        if tick not in cells:  # as most are
+            if cells._heap is not None:
+                heappush(cells._heap, tick)
+            cells[tick] = entry
             return
+        cell = cells[tick]
         if type(cell) is not _SortedKeys:
             loner = cell
             cell = _SortedKeys()
@@ -202,13 +205,16 @@ class TimerQueue(Generic[EntryT]):
 
         There must be one, and no pass may be under way.
         """
+        loner: EntryT
         cells = self._cells
-        tick = cells.first()
+        heap = cells.heap()
+        while (tick := heap[0]) not in cells:
+            heappop(heap)
         cell = cells[tick]
         if type(cell) is not _SortedKeys:
             del cells[tick]
-            heappop(cells.heap())
-            loner: EntryT = cell
+            heappop(heap)
+            loner = cell
             return loner
         place = cell[cell.first()]
         if type(place) is _Equals:

@@ -63,7 +63,14 @@ class TaskWaiter:
         self._state = state
         # None once it has been cancelled.
         self._task: Task | None
-        self._task, self._run = who_waits(state)
+        if state.driven:
+            self._run = None
+            try:
+                self._task = current_task()
+            except RuntimeError:
+                who_waits(state)
+        else:
+            self._task, self._run = who_waits(state)
         self.when = when
 
     def move(self, when: float) -> None:

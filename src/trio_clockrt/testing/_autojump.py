@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import _count as count_of_other_threads
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -47,13 +48,16 @@ class Autojump(trio.abc.Instrument):
         self._report = report
         # Of the drivers in this run that are asleep.
         self._asleep: dict[ControlAlarm, None] = {}
-        self._watching = False
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
         self.waiting = False
+        # The earliest deadline of these drivers, unless it has changed since then.
+        self._first: float | None = None
         # When to jump, in real time, if nothing happens before...
         self._jump_at = inf
+        # ...with a closer look than in the commonest case...
+        self._look_twice = False
         # ...or to say that nothing ever will.
         self._deadlocked = False
 
@@ -62,17 +66,18 @@ class Autojump(trio.abc.Instrument):
         self._run: TrioToken = current_trio_token()
         self._inside = TrioInside()
         self._asleep.clear()
-        self._watching = False
         self._failure = None
         self.waiting = False
+        self._first = None
         self._jump_at = inf
+        add_instrument(self)
 
     def make_alarm(self) -> ControlAlarm:
-        self._watch()
         return ControlAlarm(self._asleep, self)
 
     def alarm_moved(self) -> None:
         """While Trio waits: by a host, by a signal handler or a finalizer."""
+        self._first = None
         post(self._run, int)
 
     def next_deadline(self) -> float:
@@ -91,24 +96,39 @@ class Autojump(trio.abc.Instrument):
     def sleep_time(self, deadline: float) -> float:
         if self._failure is not None:
             raise self._failure
-        idleness = self._idleness
+        first = inf
         for alarm in self._asleep:
-            if alarm.deadline < deadline:
-                deadline = alarm.deadline
-        if self._others:
-            deadline = min(deadline, self._others.next_deadline())
+            if alarm.deadline < first:
+                first = alarm.deadline
+        self._first = first
         self.waiting = True
-        self._jump_at, self._deadlocked = inf, False
+        idleness = self._idleness
+        if (
+            (deadline < inf or first < inf)
+            and not idleness.threshold
+            and not idleness.holds
+            and not self._others.exist
+            and not idleness.io_grace
+            and not self._inside.waiting_for_idleness
+            # Python knows far sooner than Trio that there is no other thread at all.
+            and not count_of_other_threads()
+        ):
+            self._jump_at, self._look_twice = -inf, False
+            return 0.0
+        return self._sleep_time(min(deadline, first, self._others.next_deadline()))
+
+    def _sleep_time(self, deadline: float) -> float:
+        idleness = self._idleness
+        self._jump_at, self._look_twice, self._deadlocked = inf, True, False
         seconds = self._time.real_seconds_until(deadline)
         if (
             idleness.threshold >= seconds
             or deadline == inf
             or idleness.holds
-            or self._inside.anybody_waits_for_idleness()
+            or self._inside.waiting_for_idleness
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
                 # Unless I/O, which is to be looked for now, wakes somebody.
-                self._watch()
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
             return seconds
@@ -119,8 +139,6 @@ class Autojump(trio.abc.Instrument):
             return 0.0
         if busy_for:
             return min(busy_for, seconds)
-        if not self._watching:
-            self._watch()
         patience = idleness.patience()
         if patience >= seconds:
             return seconds
@@ -131,46 +149,40 @@ class Autojump(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         self.waiting = False
         try:
-            self._after_io_wait()
+            first, self._first = self._first, None
+            if first is None:
+                first = min([inf, *[alarm.deadline for alarm in self._asleep]])
+            if self._jump_at < inf:
+                deadline = self._inside.next_deadline()
+                if deadline > first:
+                    deadline = first
+                if self._inside.runnable:
+                    pass  # I/O has woken somebody
+                elif self._look_twice:
+                    self._jump(deadline)
+                elif deadline < inf:
+                    self._time.reach(deadline)
+            if first < inf and first <= (now := self._time.now()):
+                for alarm in tuple(self._asleep):
+                    if alarm.deadline <= now and not alarm.state.fire_lone(now):
+                        alarm.wake()
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
 
-    def _after_io_wait(self) -> None:
-        first = inf
-        for alarm in self._asleep:
-            if alarm.deadline < first:
-                first = alarm.deadline
-        if (
-            self._jump_at < inf
-            and not self._idleness.holds
-            and (self._jump_at == -inf or self._jump_at <= self._real())
-        ):
-            self._jump(min(first, self._inside.next_deadline_if_idle()))
-        now = self._time.instant()
-        if first <= now:
-            for alarm in tuple(self._asleep):
-                if alarm.deadline <= now and not alarm.state.fire_lone(now):
-                    alarm.wake()
-
     def _jump(self, deadline: float) -> None:
-        if deadline == -inf:
-            return  # I/O has woken somebody
-        if self._others:
-            deadline = min(deadline, self._others.next_deadline())
+        if self._jump_at > -inf and self._jump_at > self._real():
+            return
+        deadline = min(deadline, self._others.next_deadline())
         if self._deadlocked:
             if self._time.real_seconds_until(deadline) == inf and self._is_forever():
                 self._raise_deadlock()
         elif deadline < inf:
-            self._time.go_to(deadline)
-            if self._others:
-                self._others.ring()
+            self._time.reach(deadline)
+            self._others.ring()
 
     def _is_forever(self) -> bool:
-        return (
-            not self._inside.anybody_waits_for_idleness()
-            and self._idleness.is_forever()
-        )
+        return not self._inside.waiting_for_idleness and self._idleness.is_forever()
 
     def _raise_deadlock(self) -> None:
         error = RuntimeError(
@@ -178,8 +190,3 @@ class Autojump(trio.abc.Instrument):
             "can see (if another thread or a signal will, use hold()):" + self._report()
         )
         self._inside.raise_in_main_task(error)
-
-    def _watch(self) -> None:
-        if not self._watching:
-            add_instrument(self)
-            self._watching = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import inf
-from threading import active_count
 from time import sleep
 from typing import TYPE_CHECKING
 
@@ -69,8 +68,7 @@ class Idleness:
         Zero if none is busy; otherwise look again after so long, or when something
         has happened.
         """
-        # Python knows far sooner than Trio that there is no other thread at all.
-        if active_count() == 1 or self.ignore_threads or not (busy := busy_workers()):
+        if self.ignore_threads or not (busy := busy_workers()):
             self._busy_since = None
             return 0.0
         if self._busy_since is None:

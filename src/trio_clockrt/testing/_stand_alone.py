@@ -76,6 +76,8 @@ class StandAlone:
 
     # Alarms ask whether they should say that their deadline has changed.
     waiting = True
+    # Whether there have been any of these clocks at all.
+    exist = False
 
     def __init__(
         self, time: VirtualTime, idleness: Idleness, wake_run: Callable[[], None]
@@ -92,13 +94,12 @@ class StandAlone:
         self._watchers: dict[TrioToken, _Watcher] = {}
         self._lock = RLock()
 
-    def __bool__(self) -> bool:
-        return bool(self._lone or self._asleep)
-
     def add(self, alarm: LoneAlarm) -> None:
+        self.exist = True
         self._lone.append(ref(alarm, self._lone.remove))
 
     def make_alarm(self) -> ControlAlarm:
+        self.exist = True
         self.watch_this_run()
         return ControlAlarm(self._asleep, self)
 

@@ -5,7 +5,6 @@ If a release of Trio moves something, it is here that it has to be found again.
 
 from __future__ import annotations
 
-from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +13,7 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from random import Random
 
     from trio.lowlevel import TrioToken
@@ -24,19 +24,12 @@ class TrioInside:
 
     def __init__(self) -> None:
         self._runner = GLOBAL_RUN_CONTEXT.runner
-
-    def anybody_waits_for_idleness(self) -> bool:
-        """Whether a task is in `trio.testing.wait_all_tasks_blocked`."""
-        return bool(self._runner.waiting_for_idle)
-
-    def next_deadline(self) -> float:
-        """The earliest deadline, exactly."""
-        return self._runner.deadlines.next_deadline()
-
-    def next_deadline_if_idle(self) -> float:
-        """The same; ``-inf`` if a task is about to go on."""
-        runner = self._runner
-        return -inf if runner.runq else runner.deadlines.next_deadline()
+        #: The tasks that are about to go on.
+        self.runnable: Collection[object] = self._runner.runq
+        #: The tasks in `trio.testing.wait_all_tasks_blocked`.
+        self.waiting_for_idleness: Collection[object] = self._runner.waiting_for_idle
+        #: The earliest deadline, exactly.
+        self.next_deadline: Callable[[], float] = self._runner.deadlines.next_deadline
 
     def raise_in_main_task(self, error: BaseException) -> None:
         """Let the main task see an error where it waits, as Ctrl-C would be raised.

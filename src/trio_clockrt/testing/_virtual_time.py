@@ -37,6 +37,14 @@ class _Base(NamedTuple):
         instant = max(self.instant, nanoseconds / _NANOSECONDS)
         return self._replace(nanoseconds=nanoseconds, instant=instant)
 
+    def gone_to(self, instant: float) -> _Base:
+        # Rounded up, so that who adds a second arrives where somebody waits who has
+        # added it to the float.
+        numerator, denominator = instant.as_integer_ratio()
+        nanoseconds = -(-numerator * _NANOSECONDS // denominator)
+        nanoseconds = max(self.nanoseconds, nanoseconds)
+        return self._replace(nanoseconds=nanoseconds, instant=instant)
+
 
 class VirtualTime:
     """Instants that begin at zero and never go back, and a system time beside them.
@@ -52,11 +60,11 @@ class VirtualTime:
         self._real = real
         # Readers take the base, which is replaced as a whole.
         self._base = _Base(real(), 0, 0.0, 0.0, _since_epoch(at))
-        # The latest instant that anybody has gone to. Jumps are many, and this is all
-        # they change while the rate is zero.
-        self._reached = 0.0
-        # For whoever moves it.
+        # For whoever replaces it.
         self._lock = RLock()
+        # What `reach` has reached. As there is one who calls that, and as it is the
+        # later of the two that counts, it needs no lock.
+        self._reached = 0.0
 
     @property
     def rate(self) -> float:
@@ -67,7 +75,10 @@ class VirtualTime:
         self._move(lambda now: now._replace(rate=rate))
 
     def instant(self) -> float:
-        return self._now(self._base).instant if self._base.rate else self._reached
+        base, reached = self._base, self._reached
+        if base.rate:
+            return self._now(base).instant
+        return reached if reached > base.instant else base.instant
 
     now = instant
 
@@ -96,7 +107,7 @@ class VirtualTime:
     def real_seconds_until(self, instant: float) -> float:
         rate = self._base.rate
         if not rate:
-            return 0.0 if instant <= self._reached else inf
+            return 0.0 if instant <= self.instant() else inf
         return max(0.0, (instant - self.instant()) / rate)
 
     def nanoseconds_after(self, seconds: float) -> int:
@@ -121,11 +132,14 @@ class VirtualTime:
 
     def go_to(self, instant: float) -> None:
         """Go forward to a finite instant, exactly; if it is past, nowhere."""
-        with self._lock:
-            if self._base.rate:
-                self._move(lambda now: _gone_to(now, max(now.instant, instant)))
-            elif instant > self._reached:
-                self._reached = instant
+        self._move(lambda now: now.gone_to(instant) if instant > now.instant else now)
+
+    def reach(self, instant: float) -> None:
+        """The same for those who do it all the time, and only one of them."""
+        if self._base.rate:
+            self.go_to(instant)
+        elif instant > self._reached:
+            self._reached = instant
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
@@ -144,35 +158,24 @@ class VirtualTime:
     def _move(self, move: Callable[[_Base], _Base]) -> None:
         with self._lock:
             while True:
-                base, reached = self._base, self._reached
+                base = self._base
                 there = move(self._now(base))
                 # A signal handler or a finalizer may have moved it just now, in this
                 # thread. Between these lines none can run.
-                if self._base is base and self._reached == reached:
+                if self._base is base:
                     self._base = there
-                    self._reached = there.instant
                     return
 
     def _now(self, base: _Base) -> _Base:
         """What the base would be now."""
         real = self._real()
         if self._reached > base.instant:
-            base = _gone_to(base, self._reached)
+            base = base.gone_to(self._reached)
         more = int((real - base.real) * base.rate * _NANOSECONDS)
         if more:
             return base.plus(more)._replace(real=real)
         # Not even a nanosecond has passed, and the next reading is to count it.
         return base if base.rate else base._replace(real=real)
-
-
-def _gone_to(base: _Base, instant: float) -> _Base:
-    # Rounded up, so that who adds a second arrives where somebody waits who has added
-    # it to the float.
-    numerator, denominator = instant.as_integer_ratio()
-    nanoseconds = -(-numerator * _NANOSECONDS // denominator)
-    return base._replace(
-        nanoseconds=max(base.nanoseconds, nanoseconds), instant=instant
-    )
 
 
 def _nanoseconds(seconds: float) -> int:
