@@ -388,7 +388,7 @@ class State:
         That is, wake the first waiter that is due, if it is a task, and alone at its
         deadline. Tells whether that was all there is to do.
         """
-        queue = self._queue
+        queue, alarm = self._queue, self._alarm
         try:
             self._changing = True
             waiter = queue.pop_lone()
@@ -397,13 +397,12 @@ class State:
             if not waiter._only_wakes:
                 queue.add(waiter)
                 return False
-            self._alarm.move(queue.next_deadline())
+            # Whoever rings does not have to be told.
+            alarm.deadline = queue.next_deadline()
         finally:
             self._changing = False
         self._fire(waiter, now - waiter.when)
-        return self._alarm.deadline > now and (
-            self._ownership() is not None or self.in_use
-        )
+        return alarm.deadline > now and (self._ownership() is not None or self.in_use)
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import outcome
 from trio.lowlevel import (
@@ -47,6 +47,19 @@ def is_there(run: TrioToken | None) -> bool:
         return False
 
 
+class _Woken:
+    """That waiting has come to its end, and to nothing else.
+
+    One for all: Trio would make an `outcome.Value` each time, and mark it as used,
+    which is a good part of what it costs to wake a task.
+    """
+
+    def unwrap(self) -> None: ...
+
+
+_WOKEN = cast("outcome.Outcome[None]", _Woken())
+
+
 class TaskWaiter:
     """The current task, about to wait for an instant.
 
@@ -85,7 +98,7 @@ class TaskWaiter:
 
     def _fire(self) -> bool:
         if self._task is not None and (self._run is None or is_there(self._run)):
-            reschedule(self._task)
+            reschedule(self._task, _WOKEN)
         return False
 
     def _clock_gone(self) -> None:

@@ -11,7 +11,12 @@ from trio.lowlevel import add_instrument, current_trio_token
 
 from .._alarm import post
 from ._control_alarm import ControlAlarm
-from ._trio_inside import TrioInside
+from ._trio_inside import (
+    anybody_waits_for_idleness,
+    next_deadline,
+    next_deadline_if_idle,
+    raise_in_main_task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +69,6 @@ class Autojump(trio.abc.Instrument):
     def start(self) -> None:
         """A run begins."""
         self._run: TrioToken = current_trio_token()
-        self._inside = TrioInside()
         self._asleep.clear()
         self._failure = None
         self.waiting = False
@@ -83,13 +87,13 @@ class Autojump(trio.abc.Instrument):
     def next_deadline(self) -> float:
         """The earliest deadline, of Trio's or of a clock in this run."""
         deadlines = [alarm.deadline for alarm in self._asleep]
-        return min(self._inside.next_deadline(), *deadlines, inf)
+        return min(next_deadline(), *deadlines, inf)
 
     def states(self) -> list[State]:
         return [alarm.state for alarm in self._asleep]
 
     def only_periodic(self) -> bool:
-        return self._inside.next_deadline() == inf and all(
+        return next_deadline() == inf and all(
             alarm.state.only_periodic() for alarm in self._asleep
         )
 
@@ -109,9 +113,9 @@ class Autojump(trio.abc.Instrument):
             and not idleness.holds
             and not self._others.exist
             and not idleness.io_grace
-            and not self._inside.waiting_for_idleness
             # Python knows far sooner than Trio that there is no other thread at all.
             and not count_of_other_threads()
+            and not anybody_waits_for_idleness()
         ):
             self._jump_at, self._look_twice = -inf, False
             return 0.0
@@ -125,7 +129,7 @@ class Autojump(trio.abc.Instrument):
             idleness.threshold >= seconds
             or deadline == inf
             or idleness.holds
-            or self._inside.waiting_for_idleness
+            or anybody_waits_for_idleness()
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
                 # Unless I/O, which is to be looked for now, wakes somebody.
@@ -135,7 +139,7 @@ class Autojump(trio.abc.Instrument):
         try:
             busy_for = idleness.wait_for_workers()
         except Exception as error:  # a warning, where they are errors
-            self._inside.raise_in_main_task(error)
+            raise_in_main_task(error)
             return 0.0
         if busy_for:
             return min(busy_for, seconds)
@@ -153,12 +157,10 @@ class Autojump(trio.abc.Instrument):
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
             if self._jump_at < inf:
-                deadline = self._inside.next_deadline()
+                deadline = next_deadline_if_idle()
                 if deadline > first:
                     deadline = first
-                if self._inside.runnable:
-                    pass  # I/O has woken somebody
-                elif self._look_twice:
+                if self._look_twice:
                     self._jump(deadline)
                 elif deadline < inf:
                     self._time.reach(deadline)
@@ -171,6 +173,8 @@ class Autojump(trio.abc.Instrument):
             self._failure = error
 
     def _jump(self, deadline: float) -> None:
+        if deadline == -inf:
+            return  # I/O has woken somebody
         if self._jump_at > -inf and self._jump_at > self._real():
             return
         deadline = min(deadline, self._others.next_deadline())
@@ -182,11 +186,11 @@ class Autojump(trio.abc.Instrument):
             self._others.ring()
 
     def _is_forever(self) -> bool:
-        return not self._inside.waiting_for_idleness and self._idleness.is_forever()
+        return not anybody_waits_for_idleness() and self._idleness.is_forever()
 
     def _raise_deadlock(self) -> None:
         error = RuntimeError(
             "deadlock: nothing will ever wake this program, as far as its ClockControl "
             "can see (if another thread or a signal will, use hold()):" + self._report()
         )
-        self._inside.raise_in_main_task(error)
+        raise_in_main_task(error)

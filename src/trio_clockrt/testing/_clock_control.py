@@ -143,8 +143,11 @@ class ClockControl(trio.abc.Clock):
         self._autojump = Autojump(
             self._time, self._idleness, self._others, self._real_time, self._report
         )
-        # Trio asks whenever it has nothing else to do; this saves a step on the way.
-        vars(self)["deadline_to_sleep_time"] = self._autojump.sleep_time
+        # Trio asks whenever it has nothing else to do. Without a step in between, if
+        # that is not somebody's who has changed it.
+        asked = ClockControl.deadline_to_sleep_time
+        if type(self).deadline_to_sleep_time is asked:
+            vars(self)[asked.__name__] = self._autojump.sleep_time
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
         step = to_finite_seconds(auto_advance, "auto_advance")

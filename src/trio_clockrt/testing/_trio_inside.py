@@ -5,6 +5,7 @@ If a release of Trio moves something, it is here that it has to be found again.
 
 from __future__ import annotations
 
+from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,37 +14,44 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
     from random import Random
 
     from trio.lowlevel import TrioToken
 
 
-class TrioInside:
-    """The inside of the current run."""
+# (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
+# also if its host has dropped it.)
 
-    def __init__(self) -> None:
-        self._runner = GLOBAL_RUN_CONTEXT.runner
-        #: The tasks that are about to go on.
-        self.runnable: Collection[object] = self._runner.runq
-        #: The tasks in `trio.testing.wait_all_tasks_blocked`.
-        self.waiting_for_idleness: Collection[object] = self._runner.waiting_for_idle
-        #: The earliest deadline, exactly.
-        self.next_deadline: Callable[[], float] = self._runner.deadlines.next_deadline
 
-    def raise_in_main_task(self, error: BaseException) -> None:
-        """Let the main task see an error where it waits, as Ctrl-C would be raised.
+def anybody_waits_for_idleness() -> bool:
+    """Whether a task of this run is in `trio.testing.wait_all_tasks_blocked`."""
+    return bool(GLOBAL_RUN_CONTEXT.runner.waiting_for_idle)
 
-        If it waits for nothing that can be interrupted, it is raised here.
-        """
-        task = self._runner.main_task
-        if task is None or task._abort_func is None:
-            raise error
 
-        def raise_error() -> NoReturn:
-            raise error
+def next_deadline() -> float:
+    """The earliest deadline of this run, exactly."""
+    return GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
 
-        task._attempt_abort(raise_error)
+
+def next_deadline_if_idle() -> float:
+    """The same; ``-inf`` if a task is about to go on."""
+    runner = GLOBAL_RUN_CONTEXT.runner
+    return -inf if runner.runq else runner.deadlines.next_deadline()
+
+
+def raise_in_main_task(error: BaseException) -> None:
+    """Let the main task see an error where it waits, as Ctrl-C would be raised.
+
+    If it waits for nothing that can be interrupted, it is raised here.
+    """
+    task = GLOBAL_RUN_CONTEXT.runner.main_task
+    if task is None or task._abort_func is None:
+        raise error
+
+    def raise_error() -> NoReturn:
+        raise error
+
+    task._attempt_abort(raise_error)
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:
