@@ -16,7 +16,8 @@ from trio.testing import MockClock
 from trio_clockrt._time_source import SystemSource
 
 ROOT = Path(__file__).parent.parent
-OUTPUTS = sorted((ROOT / "docs" / "examples").glob("*.txt"))
+EXAMPLES = ROOT / "docs" / "examples"
+OUTPUTS = sorted(EXAMPLES.glob("*.txt"))
 
 
 @pytest.fixture
@@ -45,6 +46,21 @@ def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_example(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(output.with_suffix(".py")), run_name="__main__")
     assert capsys.readouterr().out == output.read_text()
+
+
+@pytest.mark.usefixtures("run_in_no_time")
+def test_slow_tests() -> None:
+    """Those that the documentation begins with; in real time they take 82 seconds."""
+    names = runpy.run_path(str(EXAMPLES / "slow_test_cache.py"))
+    tests = [names[name] for name in names if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        trio.run(test)
+
+
+def test_readme_has_a_test_that_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"```python\n{(EXAMPLES / 'test_a_minute.py').read_text()}```" in readme
 
 
 @pytest.mark.usefixtures("run_in_no_time")
