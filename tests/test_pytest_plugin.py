@@ -98,6 +98,15 @@ def test_a_control_that_stands_still(project: Project) -> None:
     )
 
 
+def test_a_deadlock(project: Project) -> None:
+    source = """
+        async def test_it(clock_control):
+            await trio.sleep_forever()
+        """
+    project.pytester.makeini("[pytest]\nvirtual_time_detect_deadlocks = true")
+    project.fail(source, "deadlock: nothing will ever wake", "waits at *in test_it")
+
+
 def test_a_control_that_jumps(project: Project) -> None:
     project.run(
         """

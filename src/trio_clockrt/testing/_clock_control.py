@@ -197,7 +197,8 @@ class ClockControl(trio.abc.Clock):
 
         Tasks in `trio.testing.wait_all_tasks_blocked` come first: while there are any,
         time does not jump. Nor does it while a task waits for a worker thread that is
-        busy, and not itself waiting for Trio, or while there is a `hold`.
+        busy, and not itself waiting for Trio, or while there is a `hold`. When a worker
+        thread has kept time from jumping for a second, there is a `RuntimeWarning`.
 
         Raises:
             ValueError: if it is set to something negative or NaN.

@@ -22,6 +22,7 @@ from trio.lowlevel import (
 from trio.testing import wait_all_tasks_blocked
 
 from .._alarm import post
+from ._trio_inside import raise_in_main_task
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -94,13 +95,23 @@ class Idleness:
             with NextStep() as step:
                 # Whoever has been woken together with this task goes on now.
                 await cancel_shielded_checkpoint()
-                while not step.taken and (seconds := self.wait_for_workers()):
+                while not step.taken and (seconds := self._wait_for_workers(then)):
                     with trio.move_on_after(seconds):
                         await step.wait()
                 if not step.taken:
                     if then is None or then(step):
                         return
                     await step.wait()
+
+    def _wait_for_workers(self, then: object) -> float:
+        try:
+            return self.wait_for_workers()
+        except Exception as error:  # a warning, where they are errors
+            if then is None:
+                raise
+            # Not in the system task that watches.
+            raise_in_main_task(error)
+            return inf
 
 
 class NextStep(trio.abc.Instrument):
