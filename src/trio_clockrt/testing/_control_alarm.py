@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from sys import float_info
 from typing import TYPE_CHECKING, Protocol
 
 from trio.lowlevel import (
@@ -17,6 +18,10 @@ from .._alarm import DriverAlarm
 
 if TYPE_CHECKING:
     from .._state import State
+
+
+# Sooner is the same, but ``-inf`` is the deadline of a driver that is awake.
+LONG_AGO = -float_info.max
 
 
 class Keeper(Protocol):
@@ -45,7 +50,7 @@ class ControlAlarm(DriverAlarm):
         self._keeper = keeper
 
     def move(self, deadline: float) -> None:
-        self.deadline = deadline
+        self.deadline = max(deadline, LONG_AGO)
         if self._keeper.waiting:
             self._keeper.alarm_moved()
 

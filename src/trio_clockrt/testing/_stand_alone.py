@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import current_trio_token, spawn_system_task
 
 from .._alarm import ManualAlarm, post
-from ._control_alarm import ControlAlarm
+from ._control_alarm import LONG_AGO, ControlAlarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class LoneAlarm(ManualAlarm):
         self._keeper.add(self)
 
     def move(self, deadline: float) -> None:
-        self.deadline = deadline
+        self.deadline = max(deadline, LONG_AGO)
         self._keeper.alarm_moved()
 
     def note_run(self) -> None:
