@@ -132,7 +132,7 @@ class StandAlone:
 
     def alarm_moved(self) -> None:
         self._wake_own_run()
-        self.look_again()
+        self.ring()  # as it may be due already
 
     def look_again(self) -> None:
         """The watchers should: deadlines or settings have changed."""
