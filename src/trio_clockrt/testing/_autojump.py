@@ -118,6 +118,9 @@ class Autojump(trio.abc.Instrument):
         ):
             self._jump(min(first, self._inside.next_deadline_if_idle()))
         now = self._time.instant()
+        # Time may also have come there by itself.
+        if self._others and self._others.next_deadline() <= now:
+            self._others.ring()
         if first <= now:
             for alarm in tuple(self._asleep):
                 if alarm.deadline <= now and not alarm.state.fire_lone(now):
@@ -128,8 +131,6 @@ class Autojump(trio.abc.Instrument):
             deadline = min(deadline, self._others.next_deadline())
         if deadline < inf:
             self._time.go_to(deadline)
-        if self._others:
-            self._others.ring()
 
     def _watch(self) -> None:
         if not self._watching:
