@@ -166,7 +166,7 @@ class StandAlone:
         """Go to the next deadline, if all runs are idle."""
         with self._lock:
             watchers = tuple(self._watchers.values())
-            if not all(watcher.idle for watcher in watchers):
+            if self._idleness.holds or not all(watcher.idle for watcher in watchers):
                 return False
             for watcher in watchers:
                 watcher.step = None  # until it has looked again
