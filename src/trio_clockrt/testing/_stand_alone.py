@@ -184,7 +184,7 @@ class StandAlone:
     def _all_lone(self) -> Iterator[LoneAlarm]:
         for weak in tuple(self._lone):
             alarm = weak()
-            if alarm is not None:
+            if alarm is not None and alarm.state.alive:
                 yield alarm
 
 
