@@ -625,6 +625,10 @@ class ClockControl(trio.abc.Clock):
         try:
             with self.hold():
                 yield failures
+        except BaseException as exc:
+            if not failures:
+                raise
+            failures.insert(0, exc)
         finally:
             self._running = False
         if failures:
