@@ -116,7 +116,7 @@ class StandAlone:
 
     def only_periodic(self) -> bool:
         states = [alarm.state for alarm in tuple(self._asleep)]
-        states += [alarm.state for alarm in self._all_lone()]
+        states += [alarm.state for alarm in self._all_lone() if alarm.run()]
         return all(state.only_periodic() for state in states)
 
     def ring(self) -> None:
