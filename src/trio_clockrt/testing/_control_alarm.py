@@ -61,7 +61,7 @@ class ControlAlarm(DriverAlarm):
 
     def _rise(self) -> None:
         self.deadline = -inf
-        del self._asleep[self]
+        self._asleep.pop(self, None)
 
     async def sleep(self, state: State) -> None:
         self._task = current_task()

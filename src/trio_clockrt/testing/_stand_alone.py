@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 import trio
-from trio.lowlevel import current_trio_token, spawn_system_task
+from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
 from .._alarm import ManualAlarm, post
 from ._control_alarm import LONG_AGO, ControlAlarm
@@ -125,6 +125,8 @@ class StandAlone:
         for sleeping in tuple(self._asleep):
             if sleeping.deadline <= now:
                 sleeping.wake_soon()
+                if sleeping.is_over():  # its run has crashed
+                    self._asleep.pop(sleeping, None)
         for alarm in self._all_lone():
             if alarm.deadline <= now:
                 alarm.fire_soon()
@@ -155,6 +157,8 @@ class StandAlone:
                 spawn_system_task(watcher.watch, name="trio_clockrt autojump")
             except RuntimeError:  # the run is shutting down
                 del self._watchers[run]
+            else:
+                add_instrument(watcher)
 
     def forget(self, watcher: _Watcher) -> None:
         for run, known in tuple(self._watchers.items()):
@@ -188,8 +192,11 @@ class StandAlone:
                 yield alarm
 
 
-class _Watcher:
-    """A system task that sees when a run, whose clock is another, is idle."""
+class _Watcher(trio.abc.Instrument):
+    """A system task that sees when a run, whose clock is another, is idle.
+
+    As an instrument it is told of the end of the run, however that comes.
+    """
 
     def __init__(self, keeper: StandAlone, time: VirtualTime, idleness: Idleness):
         self._keeper = keeper
@@ -206,12 +213,12 @@ class _Watcher:
         self._scope.cancel()
 
     async def watch(self) -> None:
-        try:
-            while True:
-                with trio.CancelScope() as self._scope:
-                    await self._watch_once()
-        finally:
-            self._keeper.forget(self)
+        while True:
+            with trio.CancelScope() as self._scope:
+                await self._watch_once()
+
+    def after_run(self) -> None:
+        self._keeper.forget(self)
 
     async def _watch_once(self) -> None:
         deadline = self._keeper.next_deadline()
