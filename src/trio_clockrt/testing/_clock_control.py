@@ -373,15 +373,16 @@ class ClockControl(trio.abc.Clock):
         """
         limit = to_count(limit, "limit")
         async with self._run_by_hand() as failures:
-            for _ in range(limit):
+            for n in range(limit + 1):
                 await self._settle(failures)
                 deadline = self._next_deadline()
                 if deadline == inf or self._only_periodic():
                     return
-                self._time.go_to(deadline)
+                if n < limit:
+                    self._time.go_to(deadline)
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {self._next_deadline()!r}. Does something "
+                f"still, the next one at {deadline!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
