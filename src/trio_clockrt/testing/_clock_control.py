@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_task, current_trio_token
+from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
 from .._alarm import post
 from .._clock import Clock
@@ -27,14 +27,14 @@ from .._inactive_clock import activate_alone
 from .._simple_clock import SimpleClock
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
-from ._idleness import Idleness, settle_run
+from ._idleness import Hold, Idleness, settle_run
 from ._seed import SeededSchedule, check_seed
 from ._stand_alone import LoneAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
@@ -273,6 +273,7 @@ class ClockControl(trio.abc.Clock):
         self._time.count_to(nanoseconds)
         self._moved_by_hand(failures)
 
+    @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
         """Let the program run for so long, from deadline to deadline.
 
@@ -317,6 +318,7 @@ class ClockControl(trio.abc.Clock):
             self._time.count_to(nanoseconds)
             await self._settle(failures)
 
+    @enable_ki_protection
     async def run_until(self, instant: float) -> None:
         """Let the program run until an instant, as `run_for` does.
 
@@ -346,6 +348,7 @@ class ClockControl(trio.abc.Clock):
             self._time.go_to(instant)
             await self._settle(failures)
 
+    @enable_ki_protection
     async def run_until_idle(self, *, limit: int = 100_000) -> None:
         """Let the program run until nothing is left to wait for but periodic timers.
 
@@ -386,8 +389,7 @@ class ClockControl(trio.abc.Clock):
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
-    @contextmanager
-    def hold(self) -> Generator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Keep time from jumping by itself, with ``with``.
 
         For what the control cannot know of: another process that has an answer to
@@ -406,13 +408,7 @@ class ClockControl(trio.abc.Clock):
             >>> trio.run(main, clock=control)
             1.0
         """
-        hold = object()
-        self._idleness.holds.add(hold)
-        try:
-            yield
-        finally:
-            self._idleness.holds.remove(hold)
-            self._settings_changed()
+        return Hold(self._idleness, self._settings_changed)
 
     def set_time(self, when: datetime) -> None:
         """Move the system time to another time.

@@ -15,6 +15,7 @@ from trio.lowlevel import (
     current_statistics,
     current_task,
     current_trio_token,
+    enable_ki_protection,
     remove_instrument,
     reschedule,
     spawn_system_task,
@@ -23,6 +24,7 @@ from trio.lowlevel import (
 from trio.testing import wait_all_tasks_blocked
 
 from .._alarm import post
+from .._block import SyncBlock
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -94,6 +96,26 @@ class Idleness:
                     if then is None or then(step):
                         return
                     await step.wait()
+
+
+class Hold(SyncBlock[None, None]):
+    """While it is open, time does not jump."""
+
+    _usage = "`with control.hold():`"
+
+    def __init__(self, idleness: Idleness, settings_changed: Callable[[], None]):
+        self._idleness = idleness
+        self._settings_changed = settings_changed
+
+    @enable_ki_protection
+    def __enter__(self) -> None:
+        self._enter_once()
+        self._idleness.holds.add(self)
+
+    @enable_ki_protection
+    def __exit__(self, *exc_info: object) -> None:
+        self._idleness.holds.remove(self)
+        self._settings_changed()
 
 
 class NextStep(trio.abc.Instrument):
