@@ -25,6 +25,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._alarm import post
 from .._block import SyncBlock
+from ._trio_inside import TrioInside
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -84,18 +85,29 @@ class Idleness:
             then: Called when it is, after the `patience` of an autojump. If it returns
                 False, this goes on, until the run is idle once more.
         """
-        while True:
-            await wait_all_tasks_blocked(self.patience() if then else 0.0)
-            with NextStep() as step:
-                # Whoever has been woken together with this task goes on now.
-                await cancel_shielded_checkpoint()
-                while not step.taken and (seconds := self.wait_for_workers()):
-                    with trio.move_on_after(seconds):
+        task, inside = current_task(), TrioInside()
+        _waiting_for_idleness.add(task)
+        try:
+            while True:
+                # Trio wakes those with the smallest cushion, and all others begin
+                # again. So who wants to go last needs the largest.
+                cushions = inside.cushions(but_not_of=_waiting_for_idleness)
+                patience = self.patience() if then else 0.0
+                await wait_all_tasks_blocked(max([patience, *cushions]))
+                with NextStep() as step:
+                    # Whoever has been woken together with this task goes on now.
+                    await cancel_shielded_checkpoint()
+                    if inside.cushions(but_not_of=_waiting_for_idleness):
+                        continue
+                    while not step.taken and (seconds := self.wait_for_workers()):
+                        with trio.move_on_after(seconds):
+                            await step.wait()
+                    if not step.taken:
+                        if then is None or then(step):
+                            return
                         await step.wait()
-                if not step.taken:
-                    if then is None or then(step):
-                        return
-                    await step.wait()
+        finally:
+            _waiting_for_idleness.remove(task)
 
 
 class Hold(SyncBlock[None, None]):
@@ -126,12 +138,10 @@ class NextStep(trio.abc.Instrument):
     def __enter__(self) -> Self:
         self._task = current_task()
         self._waiting = False
-        _waiting_for_idleness.add(self._task)
         add_instrument(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _waiting_for_idleness.remove(self._task)
         remove_instrument(self)
 
     def before_task_step(self, task: Task) -> None:

@@ -14,9 +14,10 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from random import Random
 
-    from trio.lowlevel import TrioToken
+    from trio.lowlevel import Task, TrioToken
 
 
 class TrioInside:
@@ -28,6 +29,11 @@ class TrioInside:
     def anybody_waits_for_idleness(self) -> bool:
         """Whether a task is in `trio.testing.wait_all_tasks_blocked`."""
         return bool(self._runner.waiting_for_idle)
+
+    def cushions(self, *, but_not_of: Container[Task]) -> list[float]:
+        """How long the tasks in there wait for, except some."""
+        waiting = self._runner.waiting_for_idle.items()
+        return [cushion for (cushion, _), task in waiting if task not in but_not_of]
 
     def next_deadline(self) -> float:
         """The earliest deadline, exactly."""
