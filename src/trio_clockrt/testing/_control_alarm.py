@@ -49,6 +49,10 @@ class ControlAlarm(DriverAlarm):
         self._asleep = asleep
         self._keeper = keeper
 
+    def is_done(self) -> bool:
+        """Whether its clock is gone."""
+        return hasattr(self, "state") and not self.state.alive
+
     def move(self, deadline: float) -> None:
         self.deadline = max(deadline, LONG_AGO)
         if self._keeper.waiting:

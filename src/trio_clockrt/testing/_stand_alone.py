@@ -83,7 +83,8 @@ class StandAlone:
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
-        # Of the drivers in other runs that are asleep.
+        # Of the drivers in other runs; and of those, who is asleep.
+        self._driven: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
         # Of the clocks that no task drives, in the order in which they were made.
         self._lone: list[ref[LoneAlarm]] = []
@@ -98,7 +99,9 @@ class StandAlone:
 
     def make_alarm(self) -> ControlAlarm:
         self.watch_this_run()
-        return ControlAlarm(self._asleep, self)
+        alarm = ControlAlarm(self._asleep, self)
+        self._driven.append(ref(alarm, self._driven.remove))
+        return alarm
 
     def here(self) -> list[LoneAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
@@ -181,7 +184,8 @@ class StandAlone:
         return True
 
     def _all_runs(self) -> set[TrioToken]:
-        runs = {alarm._token for alarm in tuple(self._asleep)}
+        driven = [weak() for weak in tuple(self._driven)]
+        runs = {alarm._token for alarm in driven if alarm and not alarm.is_done()}
         runs.update(alarm._token for alarm in self._all_lone() if alarm._token)
         return runs
 
