@@ -20,7 +20,7 @@ import hypothesis.strategies as st
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from trio.lowlevel import Task, checkpoint, current_statistics
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
@@ -420,6 +420,7 @@ uses = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(uses)
 def test_a_random_program(program: list[tuple[str, float, int]]) -> None:
     control = ClockControl()
