@@ -129,6 +129,19 @@ class QueueMachine(RuleBasedStateMachine):
         self.running.close()
         self.end_pass()
 
+    @precondition(lambda self: self.running is None and self.pending)
+    @rule()
+    def pop_lone(self) -> None:
+        first, *others = self.in_order(inf)
+        lone = self.queue.pop_lone()
+        if others and others[0].when == first.when:
+            assert lone is None
+        else:
+            assert lone is first
+            assert first not in self.queue
+            self.pending.remove(first)
+            self.idle.append(first)
+
     def end_pass(self) -> None:
         self.running = None
         self.until = -inf
@@ -141,6 +154,13 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             first = min((entry.when for entry in self.pending), default=inf)
             assert self.queue.next_deadline() == first
+
+    @invariant()
+    def all_entries(self) -> None:
+        entries = list(self.queue)
+        assert len(entries) == len(self.pending)
+        assert set(entries) == set(self.pending)
+        assert bool(self.queue) == bool(entries)
 
     def teardown(self) -> None:
         if self.running is not None:
@@ -189,6 +209,20 @@ def test_what_is_registered() -> None:
         queue.discard(entry)
         assert entry not in queue
     assert not queue
+
+
+def test_the_first_one_alone() -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    # Alone in its cell, with neighbours in it, and not alone at its deadline.
+    entries = [Entry(when) for when in (0.5, 1.0, 1.0001, 1.0002, 1.0002)]
+    for entry in reversed(entries):
+        queue.add(entry)
+    assert [queue.pop_lone() for _ in range(4)] == [*entries[:3], None]
+    assert set(queue) == set(entries[3:])
+    assert queue.discard(entries[4])
+    assert queue.pop_lone() is entries[3]
+    assert not queue
+    assert list(queue) == []
 
 
 def test_discarding_what_is_not_registered_does_nothing() -> None:

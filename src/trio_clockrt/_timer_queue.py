@@ -218,7 +218,9 @@ class TimerQueue(Generic[EntryT]):
             return loner
         place = cell[cell.first()]
         if type(place) is _Equals:
-            return None
+            if len(place) > 1:
+                return None
+            (place,) = place
         loner = place
         self.discard(loner)
         return loner

@@ -164,6 +164,8 @@ class Autojump(trio.abc.Instrument):
                     self._jump(deadline)
                 elif deadline < inf:
                     self._time.reach(deadline)
+            if self._others.exist and self._others.next_deadline() <= self._time.now():
+                self._others.ring()  # as time may also have come there by itself
             if first < inf and first <= (now := self._time.now()):
                 for alarm in tuple(self._asleep):
                     if alarm.deadline <= now and not alarm.state.fire_lone(now):

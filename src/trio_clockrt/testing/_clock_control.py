@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_task, current_trio_token
+from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
 from .._alarm import post
 from .._clock import Clock
@@ -27,7 +27,7 @@ from .._inactive_clock import activate_alone
 from .._simple_clock import SimpleClock
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
-from ._idleness import Idleness, settle_run
+from ._idleness import Hold, Idleness, settle_run
 from ._real_timeout import RealTimeout
 from ._report import report
 from ._seed import SeededSchedule, check_seed
@@ -36,7 +36,7 @@ from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
@@ -287,6 +287,7 @@ class ClockControl(trio.abc.Clock):
         self._time.count_to(nanoseconds)
         self._moved_by_hand(failures)
 
+    @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
         """Let the program run for so long, from deadline to deadline.
 
@@ -331,6 +332,7 @@ class ClockControl(trio.abc.Clock):
             self._time.count_to(nanoseconds)
             await self._settle(failures)
 
+    @enable_ki_protection
     async def run_until(self, instant: float) -> None:
         """Let the program run until an instant, as `run_for` does.
 
@@ -360,6 +362,7 @@ class ClockControl(trio.abc.Clock):
             self._time.go_to(instant)
             await self._settle(failures)
 
+    @enable_ki_protection
     async def run_until_idle(self, *, limit: int = 100_000) -> None:
         """Let the program run until nothing is left to wait for but periodic timers.
 
@@ -387,20 +390,20 @@ class ClockControl(trio.abc.Clock):
         """
         limit = to_count(limit, "limit")
         async with self._run_by_hand() as failures:
-            for _ in range(limit):
+            for n in range(limit + 1):
                 await self._settle(failures)
                 deadline = self._next_deadline()
                 if deadline == inf or self._only_periodic():
                     return
-                self._time.go_to(deadline)
+                if n < limit:
+                    self._time.go_to(deadline)
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {self._next_deadline()!r}. Does something "
+                f"still, the next one at {deadline!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
-    @contextmanager
-    def hold(self) -> Generator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Keep time from jumping by itself, with ``with``.
 
         For what the control cannot know of: another process that has an answer to
@@ -419,13 +422,7 @@ class ClockControl(trio.abc.Clock):
             >>> trio.run(main, clock=control)
             1.0
         """
-        hold = object()
-        self._idleness.holds.add(hold)
-        try:
-            yield
-        finally:
-            self._idleness.holds.remove(hold)
-            self._settings_changed()
+        return Hold(self._idleness, self._settings_changed)
 
     def fail_after_real(
         self, seconds: float | timedelta
@@ -679,6 +676,10 @@ class ClockControl(trio.abc.Clock):
         try:
             with self.hold():
                 yield failures
+        except BaseException as exc:
+            if not failures:
+                raise
+            failures.insert(0, exc)
         finally:
             self._running = False
         if failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from sys import float_info
 from typing import TYPE_CHECKING, Protocol
 
 from trio.lowlevel import (
@@ -17,6 +18,10 @@ from .._alarm import DriverAlarm
 
 if TYPE_CHECKING:
     from .._state import State
+
+
+# Sooner is the same, but ``-inf`` is the deadline of a driver that is awake.
+LONG_AGO = -float_info.max
 
 
 class Keeper(Protocol):
@@ -46,8 +51,12 @@ class ControlAlarm(DriverAlarm):
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
 
+    def is_done(self) -> bool:
+        """Whether its clock is gone."""
+        return hasattr(self, "state") and not self.state.alive
+
     def move(self, deadline: float) -> None:
-        self.deadline = deadline
+        self.deadline = max(deadline, LONG_AGO)
         if self._keeper.waiting:
             self._keeper.alarm_moved()
 
@@ -58,7 +67,7 @@ class ControlAlarm(DriverAlarm):
 
     def _rise(self) -> None:
         self.deadline = -inf
-        del self._asleep[self]
+        self._asleep.pop(self, None)
 
     async def sleep(self, state: State) -> None:
         self._task = current_task()

@@ -14,6 +14,7 @@ from trio.lowlevel import (
     current_statistics,
     current_task,
     current_trio_token,
+    enable_ki_protection,
     remove_instrument,
     reschedule,
     spawn_system_task,
@@ -22,7 +23,8 @@ from trio.lowlevel import (
 from trio.testing import wait_all_tasks_blocked
 
 from .._alarm import post
-from ._trio_inside import raise_in_main_task
+from .._block import SyncBlock
+from ._trio_inside import cushions, raise_in_main_task
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -90,18 +92,29 @@ class Idleness:
             then: Called when it is, after the `patience` of an autojump. If it returns
                 False, this goes on, until the run is idle once more.
         """
-        while True:
-            await wait_all_tasks_blocked(self.patience() if then else 0.0)
-            with NextStep() as step:
-                # Whoever has been woken together with this task goes on now.
-                await cancel_shielded_checkpoint()
-                while not step.taken and (seconds := self._wait_for_workers(then)):
-                    with trio.move_on_after(seconds):
+        task = current_task()
+        _waiting_for_idleness.add(task)
+        try:
+            while True:
+                # Trio wakes those with the smallest cushion, and all others begin
+                # again. So who wants to go last needs the largest.
+                others = cushions(but_not_of=_waiting_for_idleness)
+                patience = self.patience() if then else 0.0
+                await wait_all_tasks_blocked(max([patience, *others]))
+                with NextStep() as step:
+                    # Whoever has been woken together with this task goes on now.
+                    await cancel_shielded_checkpoint()
+                    if cushions(but_not_of=_waiting_for_idleness):
+                        continue
+                    while not step.taken and (seconds := self._wait_for_workers(then)):
+                        with trio.move_on_after(seconds):
+                            await step.wait()
+                    if not step.taken:
+                        if then is None or then(step):
+                            return
                         await step.wait()
-                if not step.taken:
-                    if then is None or then(step):
-                        return
-                    await step.wait()
+        finally:
+            _waiting_for_idleness.remove(task)
 
     def _wait_for_workers(self, then: object) -> float:
         try:
@@ -114,6 +127,26 @@ class Idleness:
             return inf
 
 
+class Hold(SyncBlock[None, None]):
+    """While it is open, time does not jump."""
+
+    _usage = "`with control.hold():`"
+
+    def __init__(self, idleness: Idleness, settings_changed: Callable[[], None]):
+        self._idleness = idleness
+        self._settings_changed = settings_changed
+
+    @enable_ki_protection
+    def __enter__(self) -> None:
+        self._enter_once()
+        self._idleness.holds.add(self)
+
+    @enable_ki_protection
+    def __exit__(self, *exc_info: object) -> None:
+        self._idleness.holds.remove(self)
+        self._settings_changed()
+
+
 class NextStep(trio.abc.Instrument):
     """Notices when any task takes a step that does not itself wait for idleness."""
 
@@ -122,12 +155,10 @@ class NextStep(trio.abc.Instrument):
     def __enter__(self) -> Self:
         self._task = current_task()
         self._waiting = False
-        _waiting_for_idleness.add(self._task)
         add_instrument(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _waiting_for_idleness.remove(self._task)
         remove_instrument(self)
 
     def before_task_step(self, task: Task) -> None:

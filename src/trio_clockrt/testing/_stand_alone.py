@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 import trio
-from trio.lowlevel import current_trio_token, spawn_system_task
+from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
 from .._alarm import ManualAlarm, post
-from ._control_alarm import ControlAlarm
+from ._control_alarm import LONG_AGO, ControlAlarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class LoneAlarm(ManualAlarm):
         self._keeper.add(self)
 
     def move(self, deadline: float) -> None:
-        self.deadline = deadline
+        self.deadline = max(deadline, LONG_AGO)
         self._keeper.alarm_moved()
 
     def note_run(self) -> None:
@@ -87,7 +87,8 @@ class StandAlone:
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
-        # Of the drivers in other runs that are asleep.
+        # Of the drivers in other runs; and of those, who is asleep.
+        self._driven: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
         # Of the clocks that no task drives, in the order in which they were made.
         self._lone: list[ref[LoneAlarm]] = []
@@ -101,7 +102,9 @@ class StandAlone:
     def make_alarm(self) -> ControlAlarm:
         self.exist = True
         self.watch_this_run()
-        return ControlAlarm(self._asleep, self)
+        alarm = ControlAlarm(self._asleep, self)
+        self._driven.append(ref(alarm, self._driven.remove))
+        return alarm
 
     def here(self) -> list[LoneAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
@@ -122,7 +125,9 @@ class StandAlone:
         return states + [alarm.state for alarm in self._all_lone()]
 
     def only_periodic(self) -> bool:
-        return all(state.only_periodic() for state in self.states())
+        states = [alarm.state for alarm in tuple(self._asleep)]
+        states += [alarm.state for alarm in self._all_lone() if alarm.run()]
+        return all(state.only_periodic() for state in states)
 
     def ring(self) -> None:
         """Time has moved: tell whoever is due, wherever that is."""
@@ -130,6 +135,8 @@ class StandAlone:
         for sleeping in tuple(self._asleep):
             if sleeping.deadline <= now:
                 sleeping.wake_soon()
+                if sleeping.is_over():  # its run has crashed
+                    self._asleep.pop(sleeping, None)
         for alarm in self._all_lone():
             if alarm.deadline <= now:
                 alarm.fire_soon()
@@ -137,7 +144,7 @@ class StandAlone:
 
     def alarm_moved(self) -> None:
         self._wake_own_run()
-        self.look_again()
+        self.ring()  # as it may be due already
 
     def look_again(self) -> None:
         """The watchers should: deadlines or settings have changed."""
@@ -160,6 +167,8 @@ class StandAlone:
                 spawn_system_task(watcher.watch, name="trio_clockrt autojump")
             except RuntimeError:  # the run is shutting down
                 del self._watchers[run]
+            else:
+                add_instrument(watcher)
 
     def forget(self, watcher: _Watcher) -> None:
         for run, known in tuple(self._watchers.items()):
@@ -171,7 +180,7 @@ class StandAlone:
         """Go to the next deadline, if all runs are idle."""
         with self._lock:
             watchers = tuple(self._watchers.values())
-            if not all(watcher.idle for watcher in watchers):
+            if self._idleness.holds or not all(watcher.idle for watcher in watchers):
                 return False
             for watcher in watchers:
                 watcher.step = None  # until it has looked again
@@ -182,19 +191,23 @@ class StandAlone:
         return True
 
     def _all_runs(self) -> set[TrioToken]:
-        runs = {alarm._token for alarm in tuple(self._asleep)}
+        driven = [weak() for weak in tuple(self._driven)]
+        runs = {alarm._token for alarm in driven if alarm and not alarm.is_done()}
         runs.update(alarm._token for alarm in self._all_lone() if alarm._token)
         return runs
 
     def _all_lone(self) -> Iterator[LoneAlarm]:
         for weak in tuple(self._lone):
             alarm = weak()
-            if alarm is not None:
+            if alarm is not None and alarm.state.alive:
                 yield alarm
 
 
-class _Watcher:
-    """A system task that sees when a run, whose clock is another, is idle."""
+class _Watcher(trio.abc.Instrument):
+    """A system task that sees when a run, whose clock is another, is idle.
+
+    As an instrument it is told of the end of the run, however that comes.
+    """
 
     def __init__(self, keeper: StandAlone, time: VirtualTime, idleness: Idleness):
         self._keeper = keeper
@@ -211,12 +224,12 @@ class _Watcher:
         self._scope.cancel()
 
     async def watch(self) -> None:
-        try:
-            while True:
-                with trio.CancelScope() as self._scope:
-                    await self._watch_once()
-        finally:
-            self._keeper.forget(self)
+        while True:
+            with trio.CancelScope() as self._scope:
+                await self._watch_once()
+
+    def after_run(self) -> None:
+        self._keeper.forget(self)
 
     async def _watch_once(self) -> None:
         deadline = self._keeper.next_deadline()

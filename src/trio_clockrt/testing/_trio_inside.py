@@ -14,9 +14,10 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from random import Random
 
-    from trio.lowlevel import TrioToken
+    from trio.lowlevel import Task, TrioToken
 
 
 # (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 def anybody_waits_for_idleness() -> bool:
     """Whether a task of this run is in `trio.testing.wait_all_tasks_blocked`."""
     return bool(GLOBAL_RUN_CONTEXT.runner.waiting_for_idle)
+
+
+def cushions(*, but_not_of: Container[Task]) -> list[float]:
+    """How long the tasks in there wait for, except some."""
+    waiting = GLOBAL_RUN_CONTEXT.runner.waiting_for_idle.items()
+    return [cushion for (cushion, _), task in waiting if task not in but_not_of]
 
 
 def next_deadline() -> float:
