@@ -906,3 +906,33 @@ def test_clocks_that_are_gone_leave_nothing_in_their_control() -> None:
         InactiveClock.from_control(control).activate_manual()
     gc.collect()
     assert not control._others.states()
+
+
+def test_in_another_run_than_the_one_whose_clock_it_is() -> None:
+    """Time moves where the control is the clock; when that run is over, here."""
+
+    async def here() -> None:
+        async with InactiveClock.from_control(control).activate() as (clock, _):
+            async with clock.open_timers() as timers:
+                for seconds in (5, 1000):
+                    timers.call_later(seconds, log.append, f"here {seconds}")
+                ready.set()
+            assert clock.instant() == 1000
+
+    async def there() -> None:
+        with control.hold():
+            thread.start()
+            while not ready.is_set():
+                await checkpoint()
+        for seconds in (3, 30):
+            await trio.sleep(seconds)
+            log.append(f"there {trio.current_time()}")
+
+    log: list[str] = []
+    ready = threading.Event()
+    control = jumping()
+    thread = threading.Thread(target=trio.run, args=(here,))
+    trio.run(there, clock=control)
+    thread.join()
+    # (What is due here may be told a little later than what is due there.)
+    assert sorted(log) == ["here 1000", "here 5", "there 3.0", "there 33.0"]

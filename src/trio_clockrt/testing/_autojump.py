@@ -50,6 +50,7 @@ class Autojump(trio.abc.Instrument):
         self._idleness = idleness
         self._others = others
         self._real = real
+        self._run: TrioToken
         self._report = report
         # Of the drivers in this run that are asleep.
         self._asleep: dict[ControlAlarm, None] = {}
@@ -68,13 +69,17 @@ class Autojump(trio.abc.Instrument):
 
     def start(self) -> None:
         """A run begins."""
-        self._run: TrioToken = current_trio_token()
+        self._run = self._others.own_run = current_trio_token()
         self._asleep.clear()
         self._failure = None
         self.waiting = False
         self._first = None
         self._jump_at = inf
         add_instrument(self)
+
+    def after_run(self) -> None:
+        self._others.own_run = None
+        self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:
         return ControlAlarm(self._asleep, self)

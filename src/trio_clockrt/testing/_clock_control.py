@@ -586,7 +586,7 @@ class ClockControl(trio.abc.Clock):
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
-        self._run = self._others.own_run = current_trio_token()
+        self._run = current_trio_token()
         self._autojump.start()
         if self._seed is not None:
             SeededSchedule(self._seed)

@@ -82,6 +82,7 @@ class StandAlone:
     def __init__(
         self, time: VirtualTime, idleness: Idleness, wake_run: Callable[[], None]
     ) -> None:
+        # The run whose clock the control is, while there is one: then time moves there.
         self.own_run: TrioToken | None = None
         self.notes_origins = idleness.detect_deadlocks
         self._time = time
@@ -161,7 +162,7 @@ class StandAlone:
         """Begin to move time when this run has nothing to do, if that is wanted."""
         run = current_trio_token()
         wanted = self._idleness.threshold < inf or self._time.rate
-        if wanted and run != self.own_run and run not in self._watchers:
+        if wanted and self.own_run is None and run not in self._watchers:
             watcher = self._watchers[run] = _Watcher(self, self._time, self._idleness)
             try:
                 spawn_system_task(watcher.watch, name="trio_clockrt autojump")
@@ -180,7 +181,11 @@ class StandAlone:
         """Go to the next deadline, if all runs are idle."""
         with self._lock:
             watchers = tuple(self._watchers.values())
-            if self._idleness.holds or not all(watcher.idle for watcher in watchers):
+            if (
+                self.own_run
+                or self._idleness.holds
+                or not all(watcher.idle for watcher in watchers)
+            ):
                 return False
             for watcher in watchers:
                 watcher.step = None  # until it has looked again
