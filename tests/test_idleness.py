@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -52,7 +52,7 @@ async def sleep(control: ClockControl, seconds: float, *, beside: bool) -> None:
 
 
 @contextmanager
-def sockets() -> Iterator[tuple[trio.SocketStream, socket.socket]]:
+def sockets() -> Generator[tuple[trio.SocketStream, socket.socket]]:
     near, far = socket.socketpair()
     with far:
         yield trio.SocketStream(trio.socket.from_stdlib_socket(near)), far
@@ -195,7 +195,7 @@ class Script(trio.abc.Instrument):
 
 
 @contextmanager
-def nothing_else_is_said() -> Iterator[list[warnings.WarningMessage]]:
+def nothing_else_is_said() -> Generator[list[warnings.WarningMessage]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught

@@ -18,7 +18,6 @@ from typing import Any
 import outcome
 import pytest
 import trio
-import trio.testing
 from trio.lowlevel import checkpoint
 from trio.testing import MockClock, wait_all_tasks_blocked
 

@@ -105,6 +105,8 @@ class State:
     driven: bool
     on_run_clock: bool
     name: str
+    firing: bool
+    notes_origins: bool
     registered: int
     fired: int
     cancelled: int

@@ -399,7 +399,7 @@ class ClockControl(trio.abc.Clock):
                     self._time.go_to(deadline)
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {deadline!r}. Does something "
+                f"still, the next one at {self._next_deadline()!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
