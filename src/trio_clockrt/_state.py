@@ -158,6 +158,11 @@ class State:
         return self._home is not None
 
     @property
+    def busy(self) -> bool:
+        """Whether it is firing, or changing: a callback or a finalizer is asking."""
+        return self.firing or self._changing
+
+    @property
     def in_use(self) -> bool:
         """Whether it has an owner, a timer, a waiter or an open nursery.
 
@@ -344,7 +349,7 @@ class State:
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""
         self.check()
-        if self.firing or self._changing:
+        if self.busy:
             raise RuntimeError(
                 "advance_timers() was called from inside a timer's callback; timers "
                 "that are due now fire when the callback has returned"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from math import inf
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
+from trio.lowlevel import current_task, current_trio_token
 
 from .._alarm import post
 from .._clock import Clock
@@ -22,12 +20,12 @@ from .._durations import (
     to_seconds,
     to_step,
 )
-from .._errors import raise_all
 from .._inactive_clock import activate_alone
 from .._simple_clock import SimpleClock
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
-from ._idleness import Hold, Idleness, settle_run
+from ._by_hand import ByHand
+from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import report
 from ._seed import SeededSchedule, check_seed
@@ -36,7 +34,7 @@ from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
@@ -154,10 +152,14 @@ class ClockControl(trio.abc.Clock):
         limit = to_seconds(auto_advance_limit, "auto_advance_limit")
         if step:
             self._time_source = AutoAdvance(self._time, step, limit, self._moved)
-        # The run whose clock this is.
-        self._run: TrioToken | None = None
-        # Whether run_for() or the like is under way.
-        self._running = False
+        self._by_hand = ByHand(
+            self._time,
+            self._idleness,
+            self._others,
+            self._autojump,
+            self._moved,
+            self._settings_changed,
+        )
         self.rate = rate
         self.autojump_threshold = autojump_threshold
 
@@ -241,8 +243,9 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             1.0
         """
+        self._used = True
         self._time.add(_forward(seconds))
-        self._moved_by_hand()
+        self._by_hand.arrive()
 
     def advance(self, seconds: float | timedelta) -> None:
         """Move the time forward, from deadline to deadline where that is possible.
@@ -276,18 +279,9 @@ class ClockControl(trio.abc.Clock):
             40.0
             60.0
         """
-        step = _forward(seconds)
-        if any(alarm.state.firing for alarm in self._others.here()):
-            raise RuntimeError(
-                "advance() was called from inside a timer's callback, which is part of "
-                "another advance(); set another timer, or use jump()"
-            )
-        nanoseconds = self._time.nanoseconds_after(step)
-        failures = self._visit(nanoseconds / 1e9)
-        self._time.count_to(nanoseconds)
-        self._moved_by_hand(failures)
+        self._used = True
+        self._by_hand.advance(_forward(seconds))
 
-    @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
         """Let the program run for so long, from deadline to deadline.
 
@@ -326,13 +320,9 @@ class ClockControl(trio.abc.Clock):
             40.0
             60.0
         """
-        nanoseconds = self._time.nanoseconds_after(_forward(seconds))
-        async with self._run_by_hand() as failures:
-            await self._visit_all(nanoseconds / 1e9, failures)
-            self._time.count_to(nanoseconds)
-            await self._settle(failures)
+        self._used = True
+        await self._by_hand.run_for(_forward(seconds))
 
-    @enable_ki_protection
     async def run_until(self, instant: float) -> None:
         """Let the program run until an instant, as `run_for` does.
 
@@ -356,13 +346,9 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             3.5
         """
-        instant = to_finite_instant(instant, "instant")
-        async with self._run_by_hand() as failures:
-            await self._visit_all(instant, failures)
-            self._time.go_to(instant)
-            await self._settle(failures)
+        self._used = True
+        await self._by_hand.run_until(to_finite_instant(instant, "instant"))
 
-    @enable_ki_protection
     async def run_until_idle(self, *, limit: int = 100_000) -> None:
         """Let the program run until nothing is left to wait for but periodic timers.
 
@@ -388,20 +374,8 @@ class ClockControl(trio.abc.Clock):
             >>> trio.run(main, clock=control)
             30.0
         """
-        limit = to_count(limit, "limit")
-        async with self._run_by_hand() as failures:
-            for n in range(limit + 1):
-                await self._settle(failures)
-                deadline = self._next_deadline()
-                if deadline == inf or self._only_periodic():
-                    return
-                if n < limit:
-                    self._time.go_to(deadline)
-            raise RuntimeError(
-                f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {self._next_deadline()!r}. Does something "
-                "wait again and again? Then use run_for(), or a larger `limit`"
-            )
+        self._used = True
+        await self._by_hand.run_until_idle(to_count(limit, "limit"))
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep time from jumping by itself, with ``with``.
@@ -481,8 +455,9 @@ class ClockControl(trio.abc.Clock):
             >>> control.current_time()
             946684800.0
         """
+        self._used = True
         self._time.set_system_time(_aware(when, "when"))
-        self._moved_by_hand()
+        self._by_hand.arrive()
 
     def adjust_system_time(self, seconds: float | timedelta) -> None:
         """Step the system time alone, as NTP or an operator does it.
@@ -581,12 +556,11 @@ class ClockControl(trio.abc.Clock):
 
     def start_clock(self) -> None:
         """Trio calls this as a run begins."""
-        if self._is_over_another_run():
+        if self._others.belong_to_another_run():
             raise RuntimeError(
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
-        self._run = current_trio_token()
         self._autojump.start()
         if self._seed is not None:
             SeededSchedule(self._seed)
@@ -608,7 +582,7 @@ class ClockControl(trio.abc.Clock):
 
     def _make_alarm(self) -> DriverAlarm:
         self._used = True
-        if current_trio_token() == self._run:
+        if current_trio_token() == self._others.own_run:
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
@@ -630,103 +604,14 @@ class ClockControl(trio.abc.Clock):
         self._wake_run()
         self._others.ring()
 
-    def _moved_by_hand(self, failures: Sequence[BaseException] = ()) -> None:
-        """Fire whatever is due and can fire at once."""
-        self._used = True
-        failures = [*failures, *self._visit(self._time.instant())]
-        self._moved()
-        if failures:
-            raise_all("callbacks of timers failed", failures)
-
-    def _visit(self, until: float) -> list[BaseException]:
-        """Fire timers that no task drives, in this thread, each at its own time."""
-        failures: list[BaseException] = []
-        while True:
-            here = [alarm for alarm in self._others.here() if not alarm.state.firing]
-            if not here:
-                return failures
-            first = min(here, key=attrgetter("deadline"))
-            if first.deadline > until:
-                return failures
-            self._time.go_to(first.deadline)
-            first.fire()
-            failures += first.state.take_failures()
-
-    @asynccontextmanager
-    async def _run_by_hand(self) -> AsyncGenerator[list[BaseException]]:
-        try:
-            current_task()
-        except RuntimeError:
-            raise RuntimeError(
-                "only a Trio task can let its program run; outside of Trio, use "
-                "advance()"
-            ) from None
-        if self._is_over_another_run():
-            raise RuntimeError(
-                "this ClockControl is the clock of another Trio run; call this in a "
-                "task of that one"
-            )
-        if self._running:
-            raise RuntimeError(
-                "run_for(), run_until() or run_until_idle() is under way already, in "
-                "another task; time cannot be in two places"
-            )
-        failures: list[BaseException] = []
-        self._running = True
-        try:
-            with self.hold():
-                yield failures
-        except BaseException as exc:
-            if not failures:
-                raise
-            failures.insert(0, exc)
-        finally:
-            self._running = False
-        if failures:
-            raise_all("callbacks of timers failed", failures)
-
-    async def _visit_all(self, until: float, failures: list[BaseException]) -> None:
-        while True:
-            await self._settle(failures)
-            deadline = self._next_deadline()
-            if deadline > until:
-                return
-            self._time.go_to(deadline)
-
-    async def _settle(self, failures: list[BaseException]) -> None:
-        """Let everybody do what is due, until there is nothing to do."""
-        failures += self._visit(self._time.instant())
-        self._moved()
-        for run in self._others.runs():
-            await settle_run(run, self._idleness)
-        await self._idleness.wait()
-
-    def _is_over_another_run(self) -> bool:
-        """Whether a run has this clock, and it is not the current one."""
-        run = self._run
-        return run is not None and run != current_trio_token() and post(run, int)
-
-    def _is_in_its_run(self) -> bool:
-        return self._run is not None and current_trio_token() == self._run
-
-    def _next_deadline(self) -> float:
-        deadline = self._others.next_deadline()
-        if self._is_in_its_run():
-            return min(deadline, self._autojump.next_deadline())
-        return deadline
-
-    def _only_periodic(self) -> bool:
-        return self._others.only_periodic() and (
-            not self._is_in_its_run() or self._autojump.only_periodic()
-        )
-
     def _wake_run(self) -> None:
         """Let the run look at its deadlines again, if it may be waiting for I/O."""
-        if self._run is not None and not _is_in_a_task_of(self._run):
-            post(self._run, int)
+        run = self._others.own_run
+        if run is not None and not _is_in_a_task_of(run):
+            post(run, int)
 
     def __repr__(self) -> str:
-        return f"<ClockControl, instant {self.current_time():.6f}>"
+        return f"<ClockControl, instant {self._time.now():.6f}>"
 
 
 def _is_in_a_task_of(run: TrioToken) -> bool:

@@ -58,10 +58,15 @@ class LoneAlarm(ManualAlarm):
                 return current_trio_token()
         return self._token
 
+    def check(self) -> None:
+        """Make sure that the deadline is right: Ctrl-C may have come in between."""
+        if not self.state.busy:
+            self.state.arm()
+
     def fire(self) -> None:
         """Fire what is due; what callbacks raise is kept in the state."""
         state = self.state
-        if self.deadline <= state.now() and not state.firing and state.is_usable():
+        if self.deadline <= state.now() and not state.busy and state.is_usable():
             state.fire_due(None)
             state.end_if_unused()
 
@@ -110,6 +115,11 @@ class StandAlone:
     def here(self) -> list[LoneAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
         return [alarm for alarm in self._all_lone() if alarm.state.is_here()]
+
+    def belong_to_another_run(self) -> bool:
+        """Whether a run has this clock, and it is not the current one."""
+        run = self.own_run
+        return run not in (None, current_trio_token()) and post(run, int)
 
     def runs(self) -> set[TrioToken]:
         """The other runs in which anybody waits."""

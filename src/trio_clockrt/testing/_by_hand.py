@@ -1,0 +1,178 @@
+"""Time that somebody moves by hand, from deadline to deadline."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from trio.lowlevel import current_task, current_trio_token
+
+from .._errors import raise_all
+from ._idleness import Hold, settle_run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from ._autojump import Autojump
+    from ._idleness import Idleness
+    from ._stand_alone import StandAlone
+    from ._virtual_time import VirtualTime
+
+
+class ByHand:
+    """Moves the time, and lets whoever is due do what is to be done on the way.
+
+    Args:
+        moved: What to call when time has moved.
+        settings_changed: What to call when it may, or may not, move by itself.
+    """
+
+    def __init__(
+        self,
+        time: VirtualTime,
+        idleness: Idleness,
+        others: StandAlone,
+        autojump: Autojump,
+        moved: Callable[[], None],
+        settings_changed: Callable[[], None],
+    ) -> None:
+        self._time = time
+        self._idleness = idleness
+        self._others = others
+        self._autojump = autojump
+        self._moved = moved
+        self._settings_changed = settings_changed
+        # Whether somebody lets the program run.
+        self._running = False
+
+    def arrive(self) -> None:
+        """Time has moved in one leap: fire whatever is due and can fire at once."""
+        failures = self._visit(self._time.now())
+        self._moved()
+        if failures:
+            raise_all("callbacks of timers failed", failures)
+
+    def advance(self, seconds: float) -> None:
+        """Stop at each deadline of a clock that no task drives, in this thread."""
+        if any(alarm.state.firing for alarm in self._others.here()):
+            raise RuntimeError(
+                "advance() was called from inside a timer's callback, which is part of "
+                "another advance(); set another timer, or use jump()"
+            )
+        nanoseconds = self._time.nanoseconds_after(seconds)
+        failures = self._visit(nanoseconds / 1e9)
+        self._time.count_to(nanoseconds)
+        failures += self._visit(self._time.now())
+        self._moved()
+        if failures:
+            raise_all("callbacks of timers failed", failures)
+
+    async def run_for(self, seconds: float) -> None:
+        nanoseconds = self._time.nanoseconds_after(seconds)
+        async with self._letting_it_run() as failures:
+            await self._visit_all(nanoseconds / 1e9, failures)
+            self._time.count_to(nanoseconds)
+            await self._settle(failures)
+
+    async def run_until(self, instant: float) -> None:
+        async with self._letting_it_run() as failures:
+            await self._visit_all(instant, failures)
+            self._time.go_to(instant)
+            await self._settle(failures)
+
+    async def run_until_idle(self, limit: int) -> None:
+        async with self._letting_it_run() as failures:
+            for n in range(limit + 1):
+                await self._settle(failures)
+                deadline = self._next_deadline()
+                if deadline == inf or self._only_periodic():
+                    return
+                if n < limit:
+                    self._time.go_to(deadline)
+            raise RuntimeError(
+                f"run_until_idle() has gone to {limit} deadlines, and there are others "
+                f"still, the next one at {self._next_deadline()!r}. Does something "
+                "wait again and again? Then use run_for(), or a larger `limit`"
+            )
+
+    def _visit(self, until: float) -> list[BaseException]:
+        """Fire timers that no task drives, in this thread, each at its own time."""
+        failures: list[BaseException] = []
+        for alarm in self._others.here():
+            alarm.check()
+        while True:
+            # (Whoever calls from inside a callback goes on when that has returned.)
+            here = [alarm for alarm in self._others.here() if not alarm.state.busy]
+            if not here:
+                return failures
+            first = min(here, key=attrgetter("deadline"))
+            if first.deadline > until:
+                return failures
+            self._time.go_to(first.deadline)
+            first.fire()
+            failures += first.state.take_failures()
+
+    async def _visit_all(self, until: float, failures: list[BaseException]) -> None:
+        while True:
+            await self._settle(failures)
+            deadline = self._next_deadline()
+            if deadline > until:
+                return
+            self._time.go_to(deadline)
+
+    async def _settle(self, failures: list[BaseException]) -> None:
+        """Let everybody do what is due, until there is nothing to do."""
+        failures += self._visit(self._time.now())
+        self._moved()
+        for run in self._others.runs():
+            await settle_run(run, self._idleness)
+        await self._idleness.wait()
+
+    @asynccontextmanager
+    async def _letting_it_run(self) -> AsyncGenerator[list[BaseException]]:
+        try:
+            current_task()
+        except RuntimeError:
+            raise RuntimeError(
+                "only a Trio task can let its program run; outside of Trio, use "
+                "advance()"
+            ) from None
+        if self._others.belong_to_another_run():
+            raise RuntimeError(
+                "this ClockControl is the clock of another Trio run; call this in a "
+                "task of that one"
+            )
+        if self._running:
+            raise RuntimeError(
+                "run_for(), run_until() or run_until_idle() is under way already, in "
+                "another task; time cannot be in two places"
+            )
+        failures: list[BaseException] = []
+        self._running = True
+        try:
+            with Hold(self._idleness, self._settings_changed):
+                yield failures
+        except BaseException as exc:
+            if not failures:
+                raise
+            failures.insert(0, exc)
+        finally:
+            self._running = False
+        if failures:
+            raise_all("callbacks of timers failed", failures)
+
+    def _is_in_its_run(self) -> bool:
+        return current_trio_token() == self._others.own_run
+
+    def _next_deadline(self) -> float:
+        deadline = self._others.next_deadline()
+        if self._is_in_its_run():
+            return min(deadline, self._autojump.next_deadline())
+        return deadline
+
+    def _only_periodic(self) -> bool:
+        return self._others.only_periodic() and (
+            not self._is_in_its_run() or self._autojump.only_periodic()
+        )
