@@ -495,6 +495,28 @@ async def test_another_thread_moves_it(open_it: Open) -> None:
     assert control.current_time() == 5
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_another_thread_moves_it_and_the_run_fires(by_hand: bool) -> None:
+    """What it is told of may have been done by then."""
+    control = ClockControl()
+    clock = control.to_clock()
+    log: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note_after, clock, 5, log)
+        await wait_all_tasks_blocked()
+        with clock.timer_group() as timers:
+            timers.call_later(5, log.append, -5)
+            thread = threading.Thread(target=control.jump, args=[5])
+            thread.start()
+            thread.join()
+            assert log == []
+            if by_hand:
+                control.advance(0)
+                assert log == [-5]
+            await wait_all_tasks_blocked()
+            assert log == [-5, 5]
+
+
 @each_kind
 def test_rate(open_it: Open) -> None:
     """A second of Trio's is two seconds here."""
