@@ -192,7 +192,7 @@ def test_clocks_of_another_thread_stay_as_they_are(control: ClockControl) -> Non
 
     log: list[float] = []
     ready, go_on = threading.Semaphore(0), threading.Semaphore(0)
-    thread = threading.Thread(target=use_it)
+    thread = threading.Thread(target=use_it, daemon=True)
     thread.start()
     ready.acquire()
     control.advance(5)
@@ -809,7 +809,7 @@ def test_run_until_idle_minds_what_it_can_reach() -> None:
             go_on.acquire()
 
     async def main() -> None:
-        thread = threading.Thread(target=use_it)
+        thread = threading.Thread(target=use_it, daemon=True)
         thread.start()
         ready.acquire()
         clock = control.to_clock()
