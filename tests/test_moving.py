@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import inspect
+import queue
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from types import CodeType, FrameType
 
 import attrs
 import hypothesis.strategies as st
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -190,7 +192,7 @@ def test_clocks_of_another_thread_stay_as_they_are(control: ClockControl) -> Non
 
     log: list[float] = []
     ready, go_on = threading.Semaphore(0), threading.Semaphore(0)
-    thread = threading.Thread(target=use_it)
+    thread = threading.Thread(target=use_it, daemon=True)
     thread.start()
     ready.acquire()
     control.advance(5)
@@ -242,6 +244,59 @@ def test_a_leap_to_what_is_due_wakes_each_kind_of_waiter(control: ClockControl) 
     log: list[float] = []
     trio.run(main, clock=control)
     assert log == [0, 1, 2, 2, 3, 4, 5]
+
+
+def test_a_signal_handler_moves_it_meanwhile(control: ClockControl) -> None:
+    """It may come at any moment, here as real time is looked at."""
+
+    def real() -> float:
+        if handlers:
+            handlers.pop()()
+        return 0.0
+
+    handlers: list[Callable[[], None]] = []
+    control._real_clock = real
+    control.rate = 0
+    handlers.append(lambda: control.jump(1))
+    control.jump(2)
+    assert control.current_time() == 3
+
+
+def test_a_host_sets_timers_while_trio_waits() -> None:
+    async def main() -> None:
+        async with open_clock() as clock, open_clock() as another:
+            async with another.open_timers() as timers:
+                opened.append(timers)
+                forever = timers.call_later(inf, int)
+                await clock.delay(5)
+                log.append(clock.instant())
+                await finished.wait()
+                forever.cancel()
+
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    results: list[outcome.Outcome[None]] = []
+    opened: list[TimerGroup] = []
+    log: list[float] = []
+    finished = trio.Event()
+    control = jumping()
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=todo.put,
+        done_callback=results.append,
+        clock=control,
+    )
+    while not log:
+        todo.get()()
+    # Until it waits, with nothing to jump to.
+    while not control._autojump.waiting:
+        todo.get()()
+    opened[0].call_later(3, lambda: log.append(control.current_time()))
+    opened[0].call_later(4, finished.set)
+    while not results:
+        todo.get()()
+    results[0].unwrap()
+    assert log == [5, 8]
+    assert control.current_time() == 9
 
 
 # --- what callbacks raise ---
@@ -672,6 +727,21 @@ def test_run_until(control: ClockControl) -> None:
     trio.run(main, clock=control)
 
 
+def test_run_until_while_time_passes_by_itself(control: ClockControl) -> None:
+    def real() -> float:
+        return now[0]
+
+    now = [100.0]
+    control._real_clock = real
+    control.rate = 2
+    trio.run(control.run_until, 5)
+    assert control.current_time() == 5
+    now[0] += 3
+    assert control.current_time() == 11
+    trio.run(control.run_until, 5)
+    assert control.current_time() == 11
+
+
 def test_run_until_idle(control: ClockControl) -> None:
     async def tick(clock: Clock) -> None:
         async for tick in clock.periodic(7):
@@ -739,7 +809,7 @@ def test_run_until_idle_minds_what_it_can_reach() -> None:
             go_on.acquire()
 
     async def main() -> None:
-        thread = threading.Thread(target=use_it)
+        thread = threading.Thread(target=use_it, daemon=True)
         thread.start()
         ready.acquire()
         clock = control.to_clock()

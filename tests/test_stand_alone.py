@@ -390,7 +390,9 @@ async def test_hold(open_it: Open) -> None:
 
 
 @each_kind
-async def test_a_hold_at_the_last_moment(open_it: Open) -> None:
+async def test_a_hold_at_the_last_moment(
+    open_it: Open, autojump_clock: MockClock
+) -> None:
     control = jumping()
     async with open_it(control) as clock, trio.open_nursery() as nursery:
         nursery.start_soon(clock.delay, 5)
@@ -398,8 +400,7 @@ async def test_a_hold_at_the_last_moment(open_it: Open) -> None:
             await checkpoint()
         # By now somebody is watching.
         with control.hold():
-            for _ in range(3):
-                await wait_all_tasks_blocked()
+            await trio.sleep(10)
             assert control.current_time() == 0
     assert control.current_time() == 5
 
@@ -492,6 +493,28 @@ async def test_another_thread_moves_it(open_it: Open) -> None:
         await wait_all_tasks_blocked()
         await trio.to_thread.run_sync(control.jump, 5)
     assert control.current_time() == 5
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_another_thread_moves_it_and_the_run_fires(by_hand: bool) -> None:
+    """What it is told of may have been done by then."""
+    control = ClockControl()
+    clock = control.to_clock()
+    log: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note_after, clock, 5, log)
+        await wait_all_tasks_blocked()
+        with clock.timer_group() as timers:
+            timers.call_later(5, log.append, -5)
+            thread = threading.Thread(target=control.jump, args=[5])
+            thread.start()
+            thread.join()
+            assert log == []
+            if by_hand:
+                control.advance(0)
+                assert log == [-5]
+            await wait_all_tasks_blocked()
+            assert log == [-5, 5]
 
 
 @each_kind
