@@ -39,13 +39,15 @@ docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 	@echo "Now open docs/_build/index.html"
 
-bench: $(VENV)/demo.stamp  ## what things cost, beside what they replace
+bench: $(VENV)/bench.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 40 minutes
-	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 $(BIN)/python -m pytest -v \
-		-o faulthandler_timeout=0 --durations=0 tests/test_*_model.py \
-		tests/test_timer_queue.py tests/test_leaving_nothing_behind.py $(ARGS)
+soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 45 minutes
+	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 SOAK_DAYS=7 SOAK_RUNS=20 SOAK_JUMPS=1000 \
+		$(BIN)/python -m pytest -v -o faulthandler_timeout=0 --durations=0 \
+		tests/test_*_model.py tests/test_timer_queue.py \
+		tests/test_leaving_nothing_behind.py tests/test_simulated_week.py \
+		tests/test_false_jumps.py $(ARGS)
 
 clean:
 	rm -rf .venv docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -57,6 +59,10 @@ $(VENV)/venv.stamp:
 
 $(VENV)/demo.stamp: $(VENV)/venv.stamp pyproject.toml
 	$(PIP) install --editable '.[demo]' '$(TRIO)'
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/demo.stamp
+	$(PIP) install --group bench '$(TRIO)'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
@@ -71,6 +77,6 @@ $(VENV)/docs.stamp: $(VENV)/demo.stamp
 	$(PIP) install --group docs '$(TRIO)'
 	touch $@
 
-$(VENV)/check.stamp: $(VENV)/test.stamp $(VENV)/docs.stamp
+$(VENV)/check.stamp: $(VENV)/test.stamp $(VENV)/docs.stamp $(VENV)/bench.stamp
 	$(PIP) install --group check '$(TRIO)'
 	touch $@

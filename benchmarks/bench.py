@@ -23,18 +23,20 @@ from math import inf
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import simpy
 import trio
 from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, Timer, open_clock
 from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt.testing import ClockControl
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     Figures = dict[str, dict[str, list[float]]]
     Meter = Callable[[], float]
     Wait = Callable[[float], Awaitable[object]]
+    ControlledClock = ClockControl | MockClock
 
 TimerT = TypeVar("TimerT", Timer, asyncio.TimerHandle)
 
@@ -87,7 +90,11 @@ WAITS: dict[str, Callable[[Clock], Wait]] = {
 
 
 async def waiting(
-    find: Callable[[Clock], Wait], tasks: int, waits: int, longest: float
+    find: Callable[[Clock], Wait],
+    tasks: int,
+    waits: int,
+    longest: float,
+    span: str = "",
 ) -> Laps:
     laps = Laps(tasks * waits)
     random = Random(0)
@@ -110,11 +117,78 @@ async def waiting(
         for _ in range(tasks):
             nursery.start_soon(loop, find(clock))
         await wait_all_tasks_blocked()
-        span = f"up to {longest * 1000:g} ms" if longest > 1e-6 else "due at once"
+        if not span:
+            span = f"up to {longest * 1000:g} ms" if longest > 1e-6 else "due at once"
         with laps.lap(f"{tasks:,} task{'s' * (tasks > 1)}, {span}"):
             start.set()
             await end.wait()
         nursery.cancel_scope.cancel()
+    return laps
+
+
+def virtual_time(tasks: int, waits: int) -> dict[str, Contender]:
+    """Waits that take no time, as it jumps to where somebody is to be woken."""
+
+    def waits_for(wait: str, make: Callable[..., ControlledClock]) -> Contender:
+        args = WAITS[wait], tasks, waits, 100.0, "virtual"
+        return lambda: trio.run(waiting, *args, clock=make(autojump_threshold=0))
+
+    return {
+        "clock.delay": waits_for("clock.delay", ClockControl),
+        "trio.sleep": waits_for("trio.sleep", ClockControl),
+        "trio.sleep, MockClock": waits_for("trio.sleep", MockClock),
+    }
+
+
+def chain_of_callbacks(operations: int) -> Laps:
+    """Each of them sets the timer for the next one."""
+    laps = Laps(operations)
+    left = operations
+    control = ClockControl()
+
+    def go_on() -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            timers.call_later(1.0, go_on)
+
+    with control.to_clock().timer_group() as timers:
+        timers.call_later(1.0, go_on)
+        with laps.lap("virtual: a chain of callbacks"):
+            control.advance(operations)
+    assert not left
+    return laps
+
+
+def simpy_callbacks(operations: int) -> Laps:
+    laps = Laps(operations)
+    left = operations
+    environment: Any = simpy.Environment()  # as its types are not complete
+
+    def go_on(_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            environment.timeout(1.0).callbacks.append(go_on)
+
+    environment.timeout(1.0).callbacks.append(go_on)
+    with laps.lap("virtual: a chain of callbacks"):
+        environment.run()
+    assert not left
+    return laps
+
+
+def simpy_process(operations: int) -> Laps:
+    laps = Laps(operations)
+    environment = simpy.Environment()
+
+    def wait() -> Generator[simpy.Event, None, None]:
+        for _ in range(operations):
+            yield environment.timeout(1.0)
+
+    environment.process(wait())
+    with laps.lap("virtual: a chain of callbacks"):
+        environment.run()
     return laps
 
 
@@ -258,10 +332,20 @@ def benchmarks(shrink: int) -> Iterator[Benchmark]:
             # Never so few that the start and the end of the loops show.
             args = tasks, max(most // shrink // tasks, 30), longest
             yield Benchmark({n: in_trio(waiting, f, *args) for n, f in WAITS.items()})
+    for tasks in 1, 100, 1000:
+        yield Benchmark(virtual_time(tasks, max(20_000 // shrink // tasks, 30)))
     few, many, most = 10_000 // shrink, 100_000 // shrink, 1_000_000 // shrink
     yield Benchmark(timers(many, few, cpu))
     pending = timers(few, few, memory).items()
     yield Benchmark({n: partial(trace, c) for n, c in pending}, most_rounds=1)
+    yield Benchmark(
+        {
+            "advance": partial(chain_of_callbacks, most),
+            "simpy, callbacks": partial(simpy_callbacks, most),
+            "simpy, a process": partial(simpy_process, most),
+        },
+        most_rounds=2,
+    )
     yield Benchmark(
         {
             "TimerQueue": partial(queueing, TimerQueue[Entry], most),
