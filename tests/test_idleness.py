@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trio_clockrt.testing import ClockControl
 
@@ -271,33 +271,28 @@ def test_a_warning_while_run_for_waits(real: HandMovedTime) -> None:
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_a_warning_beside_the_clock_of_the_run(by_hand: bool) -> None:
-    """Where what is real to the control is virtual too."""
-
-    async def let_go() -> None:
-        await trio.sleep(0.75)
-        assert caught == []
-        await trio.sleep(5)
-        assert len(caught) == 1
-        assert control.current_time() == 0
-        worker.enough.set()
+def test_a_warning_beside_the_clock_of_the_run(
+    by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        while not caught:
+            event.wait(0.001)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, worker)
-            nursery.start_soon(let_go)
+            nursery.start_soon(trio.to_thread.run_sync, work)
             if by_hand:
                 await control.run_for(5)
             else:
                 await control.to_clock().delay(5)
         assert control.current_time() == 5
 
-    real = MockClock(autojump_threshold=0)
-    worker = Worker()
+    monkeypatch.setattr("trio_clockrt.testing._idleness._UNNOTICED", 0.01)
+    event = threading.Event()
     control = ClockControl() if by_hand else jumping()
-    control._real_clock = real.current_time
     with nothing_else_is_said() as caught:
-        trio.run(main, clock=real)
+        trio.run(main)
+    assert len(caught) == 1
 
 
 def test_the_second_begins_with_each_worker(real: HandMovedTime) -> None:

@@ -985,7 +985,7 @@ def test_in_the_wrong_run(control: ClockControl) -> None:
 
 def check_that_nothing_is_left(control: ClockControl) -> None:
     assert not control._idleness.holds
-    assert not control._running
+    assert not control._idleness.holds
     assert not _idleness._waiting_for_idleness
 
 

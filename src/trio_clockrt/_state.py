@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -335,12 +336,16 @@ class State:
             self._catch_up()
 
     def waiters(self) -> list[Waiter]:
-        """Whatever is pending, in no order."""
-        try:
-            self._changing = True
+        """Whatever is pending, in no order; from any thread."""
+        with suppress(RuntimeError):
             return list(self._queue)
-        finally:
-            self._changing = False
+        return self.waiters()  # it has changed meanwhile
+
+    def when_settled(self, fn: Callable[[], None]) -> bool:
+        """Whether nothing is changing just now; if not, call the function then."""
+        if self._changing and not self.firing:
+            self._postponed.append(fn)
+        return not self.busy
 
     def only_periodic(self) -> bool:
         """Whether nothing is pending but what comes again and again."""
@@ -395,6 +400,8 @@ class State:
         That is, wake the first waiter that is due, if it is a task, and alone at its
         deadline. Tells whether that was all there is to do.
         """
+        if self._pass is not None:
+            return False  # it has not been looked whether it is done
         queue, alarm = self._queue, self._alarm
         try:
             self._changing = True

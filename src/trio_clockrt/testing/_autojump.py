@@ -79,6 +79,7 @@ class Autojump(trio.abc.Instrument):
 
     def after_run(self) -> None:
         self._others.own_run = None
+        self._idleness.forget_this_run()
         self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:
@@ -161,7 +162,7 @@ class Autojump(trio.abc.Instrument):
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
-            if self._jump_at < inf:
+            if self._jump_at < inf and not self._idleness.holds:
                 deadline = next_deadline_if_idle()
                 if deadline > first:
                     deadline = first

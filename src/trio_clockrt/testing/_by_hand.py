@@ -44,8 +44,8 @@ class ByHand:
         self._autojump = autojump
         self._moved = moved
         self._settings_changed = settings_changed
-        # Whether somebody lets the program run.
-        self._running = False
+        # While somebody lets the program run.
+        self._hold: Hold | None = None
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
@@ -62,7 +62,7 @@ class ByHand:
                 "another advance(); set another timer, or use jump()"
             )
         nanoseconds = self._time.nanoseconds_after(seconds)
-        failures = self._visit(nanoseconds / 1e9)
+        failures = self._visit(nanoseconds / 10**9)
         self._time.count_to(nanoseconds)
         failures += self._visit(self._time.now())
         self._moved()
@@ -72,7 +72,7 @@ class ByHand:
     async def run_for(self, seconds: float) -> None:
         nanoseconds = self._time.nanoseconds_after(seconds)
         async with self._letting_it_run() as failures:
-            await self._visit_all(nanoseconds / 1e9, failures)
+            await self._visit_all(nanoseconds / 10**9, failures)
             self._time.count_to(nanoseconds)
             await self._settle(failures)
 
@@ -103,14 +103,16 @@ class ByHand:
         for alarm in self._others.here():
             alarm.check()
         while True:
-            # (Whoever calls from inside a callback goes on when that has returned.)
-            here = [alarm for alarm in self._others.here() if not alarm.state.busy]
-            if not here:
+            # (A callback that has called this goes first, and so does whatever a
+            # finalizer that has called this has interrupted.)
+            here = self._others.here()
+            if not here or any(alarm.state.busy for alarm in here):
                 return failures
             first = min(here, key=attrgetter("deadline"))
-            if first.deadline > until:
+            deadline = first.deadline
+            if deadline > until:
                 return failures
-            self._time.go_to(first.deadline)
+            self._time.go_to(deadline)
             first.fire()
             failures += first.state.take_failures()
 
@@ -144,22 +146,20 @@ class ByHand:
                 "this ClockControl is the clock of another Trio run; call this in a "
                 "task of that one"
             )
-        if self._running:
+        if self._hold in self._idleness.holds:
             raise RuntimeError(
                 "run_for(), run_until() or run_until_idle() is under way already, in "
                 "another task; time cannot be in two places"
             )
         failures: list[BaseException] = []
-        self._running = True
+        self._hold = Hold(self._idleness, self._settings_changed)
         try:
-            with Hold(self._idleness, self._settings_changed):
+            with self._hold:
                 yield failures
         except BaseException as exc:
             if not failures:
                 raise
             failures.insert(0, exc)
-        finally:
-            self._running = False
         if failures:
             raise_all("callbacks of timers failed", failures)
 

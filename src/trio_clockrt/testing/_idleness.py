@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
+from threading import TIMEOUT_MAX, Timer
 from time import sleep
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import trio
 from trio.lowlevel import (
@@ -25,7 +28,7 @@ from trio.testing import wait_all_tasks_blocked
 from .._alarm import post
 from .._block import SyncBlock
 from ._trio_inside import cushions, raise_in_main_task
-from ._worker_threads import busy_workers, warn_of
+from ._worker_threads import busy_workers, warn_of, workers_may_act
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,16 +49,17 @@ class Idleness:
         self.ignore_threads = False
         self.detect_deadlocks = False
         # Whoever does not want a jump now.
-        self.holds: set[object] = set()
+        self.holds: set[Hold] = set()
         self._real = real
         # Since when worker threads have been busy, as far as we have looked.
         self._busy_since: float | None = None
 
     def patience(self) -> float:
         """For how long nothing must happen in the current run before time jumps."""
-        if self.io_grace and _waiting_for_io():
-            return self.threshold + self.io_grace
-        return self.threshold
+        return self.threshold + self.grace()
+
+    def grace(self) -> float:
+        return self.io_grace if self.io_grace and _waiting_for_io() else 0.0
 
     def is_forever(self) -> bool:
         """Whether the current run, which waits for no time, waits for nothing else.
@@ -63,7 +67,12 @@ class Idleness:
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
         """
-        return not (self.holds or busy_workers() or _waiting_for_io())
+        return not (self.holds or workers_may_act() or _waiting_for_io())
+
+    def forget_this_run(self) -> None:
+        """It is over; if it has crashed, its blocks have not ended."""
+        run = current_trio_token()
+        self.holds.difference_update([hold for hold in self.holds if hold.run == run])
 
     def wait_for_workers(self) -> float:
         """How long to wait for the worker threads of the current run, at most.
@@ -99,7 +108,7 @@ class Idleness:
                 # Trio wakes those with the smallest cushion, and all others begin
                 # again. So who wants to go last needs the largest.
                 others = cushions(but_not_of=_waiting_for_idleness)
-                patience = self.patience() if then else 0.0
+                patience = self.patience() if then else self.grace()
                 await wait_all_tasks_blocked(max([patience, *others]))
                 with NextStep() as step:
                     # Whoever has been woken together with this task goes on now.
@@ -107,14 +116,13 @@ class Idleness:
                     if cushions(but_not_of=_waiting_for_idleness):
                         continue
                     while not step.taken and (seconds := self._wait_for_workers(then)):
-                        with trio.move_on_after(seconds):
-                            await step.wait()
+                        await step.wait(real_seconds=seconds)
                     if not step.taken:
                         if then is None or then(step):
                             return
                         await step.wait()
         finally:
-            _waiting_for_idleness.remove(task)
+            _waiting_for_idleness.discard(task)
 
     def _wait_for_workers(self, then: object) -> float:
         try:
@@ -136,14 +144,19 @@ class Hold(SyncBlock[None, None]):
         self._idleness = idleness
         self._settings_changed = settings_changed
 
+    #: In which it has been entered.
+    run: TrioToken | None = None
+
     @enable_ki_protection
     def __enter__(self) -> None:
         self._enter_once()
+        with suppress(RuntimeError):  # outside of Trio
+            self.run = current_trio_token()
         self._idleness.holds.add(self)
 
     @enable_ki_protection
     def __exit__(self, *exc_info: object) -> None:
-        self._idleness.holds.remove(self)
+        self._idleness.holds.discard(self)
         self._settings_changed()
 
 
@@ -154,6 +167,7 @@ class NextStep(trio.abc.Instrument):
 
     def __enter__(self) -> Self:
         self._task = current_task()
+        self._run = current_trio_token()
         self._waiting = False
         add_instrument(self)
         return self
@@ -164,20 +178,32 @@ class NextStep(trio.abc.Instrument):
     def before_task_step(self, task: Task) -> None:
         if task not in _waiting_for_idleness:
             self.taken = True
-            if self._waiting:
-                self._waiting = False
-                reschedule(self._task)
+            self._wake()
 
-    async def wait(self) -> None:
+    async def wait(self, *, real_seconds: float = inf) -> None:
+        """Wait for a step, or for so long; the time of the run may be virtual."""
+        timer = Timer(min(real_seconds, TIMEOUT_MAX), post, [self._run, self._wake])
+        timer.daemon = True
+        if real_seconds < inf:
+            timer.start()
         self._waiting = True
-        await wait_task_rescheduled(self._abort)
+        try:
+            await wait_task_rescheduled(self._abort)
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            reschedule(self._task)
 
     def _abort(self, _: object) -> Abort:
         self._waiting = False
         return Abort.SUCCEEDED
 
 
-_waiting_for_idleness: set[Task] = set()
+# (Weakly, as a run that crashes leaves its tasks as they are.)
+_waiting_for_idleness: WeakSet[Task] = WeakSet()
 
 
 async def settle_run(run: TrioToken, idleness: Idleness) -> None:

@@ -6,6 +6,7 @@ from heapq import nsmallest
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+import outcome
 import trio
 from trio.lowlevel import current_root_task
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
-_LIBRARIES = (*trio.__path__, *trio_clockrt.__path__)
+_LIBRARIES = (*trio.__path__, *trio_clockrt.__path__, *outcome.__path__)
 
 
 def report(time: VirtualTime, states: Iterable[State]) -> str:
@@ -33,7 +34,7 @@ def report(time: VirtualTime, states: Iterable[State]) -> str:
     for timer in nsmallest(_NEXT_TIMERS, callbacks, key=attrgetter("when")):
         made_at = getattr(timer, "_made_at", None)
         where = f", made at {made_at}" if made_at else ""
-        lines.append(f"{timer!r}{where}")
+        lines.append(f"{_shown(timer)}{where}")
     if len(callbacks) > _NEXT_TIMERS:
         lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
     return "".join(f"\n  - {line}" for line in lines)
@@ -60,3 +61,10 @@ def _tasks() -> Iterator[str]:
         ]
         if places:
             yield f"task {task.name} waits at {places[-1]}"
+
+
+def _shown(timer: object) -> str:
+    try:
+        return repr(timer)
+    except Exception:  # of the user's function
+        return object.__repr__(timer)

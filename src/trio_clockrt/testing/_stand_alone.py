@@ -42,6 +42,8 @@ class LoneAlarm(ManualAlarm):
         super().tie(driver, state)
         self.state = state
         self._keeper.add(self)
+        with suppress(RuntimeError):  # without Trio
+            self.note_run()
 
     def move(self, deadline: float) -> None:
         self.deadline = max(deadline, LONG_AGO)
@@ -66,7 +68,11 @@ class LoneAlarm(ManualAlarm):
     def fire(self) -> None:
         """Fire what is due; what callbacks raise is kept in the state."""
         state = self.state
-        if self.deadline <= state.now() and not state.busy and state.is_usable():
+        if (
+            self.deadline <= state.now()
+            and state.is_usable()
+            and state.when_settled(self.fire)
+        ):
             state.fire_due(None)
             state.end_if_unused()
 
@@ -244,6 +250,7 @@ class _Watcher(trio.abc.Instrument):
                 await self._watch_once()
 
     def after_run(self) -> None:
+        self._idleness.forget_this_run()
         self._keeper.forget(self)
 
     async def _watch_once(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import Task
 
 _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
+_THREADS = _RUN_SYNC.co_filename
 _WAIT = inspect.unwrap(wait_task_rescheduled).__code__
 
 
@@ -26,7 +28,30 @@ def busy_workers() -> list[Task]:
     """The tasks that wait for a worker thread that does not itself wait for Trio."""
     if not active_thread_count():
         return []
-    return [task for task in all_tasks() if _frames_of_a_wait_for_a_worker(task)]
+    tasks = list(all_tasks())
+    waiting = [task for task in tasks if _frames_of_a_wait_for_a_worker(task)]
+    # Workers that may be abandoned wait for system tasks, of which nobody says whose
+    # they are.
+    abandonable = [
+        task
+        for task in waiting
+        if _frames_of_a_wait_for_a_worker(task)[-1].f_locals["abandon_on_cancel"]
+    ]
+    asking = min(len(abandonable), sum(map(_is_asked_for_by_a_worker, tasks)))
+    return [task for task in waiting if task not in abandonable[:asking]]
+
+
+def workers_may_act() -> bool:
+    """Whether there are workers, abandoned ones included, that do not wait for Trio."""
+    waiting_for_trio = 0
+    for task in all_tasks():
+        codes = [frame.f_code for frame, _ in task.iter_await_frames()]
+        waiting_for_trio += _is_asked_for_by_a_worker(task)
+        waiting_for_trio += sum(
+            code is _RUN_SYNC and inner.co_filename == _THREADS
+            for code, inner in pairwise(codes)
+        )
+    return active_thread_count() > waiting_for_trio
 
 
 def warn_of(tasks: Sequence[Task]) -> None:
@@ -56,3 +81,8 @@ def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
     if _RUN_SYNC in codes[:innermost][-1:]:
         return frames[:innermost][-2:]
     return []
+
+
+def _is_asked_for_by_a_worker(task: Task) -> bool:
+    outermost = next((frame for frame, _ in task.iter_await_frames()), None)
+    return outermost is not None and outermost.f_code.co_filename == _THREADS

@@ -1,0 +1,356 @@
+"""`ClockControl` where it is easily caught off guard."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+from trio.testing import wait_all_tasks_blocked
+
+from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt.testing import ClockControl
+
+
+def jumping(**kwargs: Any) -> ClockControl:
+    return ClockControl(autojump_threshold=0, **kwargs)
+
+
+# --- passes that the driver has left open, as so much was due ---
+
+
+@pytest.mark.parametrize("with_sleeper", [False, True])
+def test_a_timer_for_now_after_as_many_as_fit_into_a_turn(with_sleeper: bool) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            if with_sleeper:
+                nursery.start_soon(clock.delay, 3600)
+                await wait_all_tasks_blocked()
+            async with clock.open_timers() as timers:
+                for _ in range(1024):
+                    timers.call_later(1, calls.append, 1)
+                control.jump(1)
+                await wait_all_tasks_blocked()
+                assert len(calls) == 1024
+                timers.call_later(0, calls.append, 0)
+            assert calls[1024:] == [0]
+            assert clock.instant() == 1
+            await wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == with_sleeper
+            nursery.cancel_scope.cancel()
+
+    calls: list[int] = []
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+# --- holds ---
+
+
+def test_a_hold_just_before_a_jump() -> None:
+    class Holds(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            if not instants:
+                hold.__enter__()
+                instants.append(control.current_time())
+
+        def after_io_wait(self, timeout: float) -> None:
+            instants.append(control.current_time())
+            if len(instants) == 2:
+                hold.__exit__(None, None, None)
+
+    async def main() -> None:
+        await trio.lowlevel.checkpoint()
+        trio.lowlevel.add_instrument(Holds())
+        await trio.sleep(5)
+
+    instants: list[float] = []
+    control = jumping()
+    hold = control.hold()
+    trio.run(main, clock=control)
+    assert instants[:2] == [0, 0]
+    assert control.current_time() == 5
+
+
+# --- worker threads ---
+
+
+def test_a_worker_that_may_be_abandoned_waits_for_trio() -> None:
+    async def main() -> None:
+        def ask() -> None:
+            trio.from_thread.run(trio.sleep, 10)
+
+        with trio.fail_after(60):
+            await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        assert control.current_time() == 10
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_a_busy_worker_beside_one_that_waits_for_trio() -> None:
+    async def main() -> None:
+        def ask() -> None:
+            trio.from_thread.run(trio.sleep, 10)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, ask)
+            nursery.start_soon(
+                partial(trio.to_thread.run_sync, ask, abandon_on_cancel=True)
+            )
+            with trio.move_on_after(1) as scope:
+                await trio.to_thread.run_sync(event.wait, 0.05)
+            assert not scope.cancelled_caught
+            assert control.current_time() == 0
+
+    event = threading.Event()
+    control = jumping()
+    trio.run(main, clock=control)
+    assert control.current_time() == 10
+
+
+def test_no_deadlock_while_a_thread_has_been_abandoned() -> None:
+    async def main() -> None:
+        limiter = trio.CapacityLimiter(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                lambda: trio.to_thread.run_sync(
+                    event.wait, 0.05, abandon_on_cancel=True, limiter=limiter
+                )
+            )
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        await trio.to_thread.run_sync(int, limiter=limiter)
+
+    event = threading.Event()
+    trio.run(main, clock=ClockControl(detect_deadlocks=True))
+
+
+def test_a_deadlock_while_a_worker_waits_for_trio() -> None:
+    async def main() -> None:
+        def ask() -> None:
+            trio.from_thread.run(event.wait)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, ask)
+            with pytest.raises(RuntimeError, match="deadlock"):
+                await trio.sleep_forever()
+            event.set()
+
+    event = trio.Event()
+    trio.run(main, clock=ClockControl(detect_deadlocks=True))
+
+
+# --- runs that crash ---
+
+CRASH = """
+import gc
+import trio
+from trio.lowlevel import spawn_system_task
+from trio_clockrt.testing import ClockControl
+
+async def crash():
+    raise ZeroDivisionError
+
+async def main():
+    with control.hold():
+        await control.run_for(1)
+
+async def begin():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(main)
+        await trio.lowlevel.checkpoint()
+        raise_it = trio.lowlevel.current_clock()
+        raise_it.deadline_to_sleep_time = None  # not callable
+        await trio.sleep_forever()
+
+control = ClockControl(autojump_threshold=0)
+kept = []
+try:
+    trio.run(begin, clock=control)
+except trio.TrioInternalError as error:
+    kept.append(error)  # as tests do, and with it all frames
+del control.deadline_to_sleep_time
+
+async def again():
+    await trio.sleep(5)
+    await control.run_for(5)
+    print(trio.current_time())
+
+trio.run(again, clock=control)
+"""
+
+
+def test_another_run_after_one_that_has_crashed() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CRASH)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    assert process.stdout == "10.0\n", process.stderr
+
+
+# --- reports ---
+
+
+def test_a_report_on_what_cannot_be_shown() -> None:
+    class Rude:
+        def __call__(self) -> None: ...
+
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+            timers.call_later(1, Rude())
+            with control.fail_after_real(0):
+                await trio.sleep_forever()
+
+    control = ClockControl()
+    with pytest.raises(trio.TooSlowError, match="Timer object at"):
+        try:
+            trio.run(main, clock=control)
+        except BaseException as error:
+            while hasattr(error, "exceptions"):
+                error = error.exceptions[0]
+            raise error from None
+
+
+def test_a_report_on_timers_that_change_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail_once(self: TimerQueue[Any]) -> Any:
+        monkeypatch.undo()
+        raise RuntimeError("dictionary changed size during iteration")
+
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+            timers.call_every(1, int)
+            monkeypatch.setattr(TimerQueue, "__iter__", fail_once)
+            await control.run_until_idle()
+
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+# --- in the middle of something ---
+
+
+def interrupting(
+    monkeypatch: pytest.MonkeyPatch, method: str, fn: Callable[[], object]
+) -> None:
+    """As a finalizer or a signal handler does, while the queue is being changed."""
+    original = getattr(TimerQueue, method)
+
+    def interrupted(self: TimerQueue[Any], *args: Any) -> Any:
+        monkeypatch.undo()
+        fn()
+        return original(self, *args)
+
+    monkeypatch.setattr(TimerQueue, method, interrupted)
+
+
+@pytest.mark.parametrize("move", ["jump", "advance"])
+def test_it_is_moved_while_a_timer_is_being_set(
+    move: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, float]] = []
+    control = ClockControl()
+    clock = control.to_clock()
+
+    def note(what: str) -> None:
+        calls.append((what, clock.instant()))
+
+    with clock.timer_group() as timers:
+        timers.call_later(2, note, "first")
+        interrupting(monkeypatch, "add", lambda: getattr(control, move)(3))
+        timers.call_later(1, note, "second")
+        assert clock.instant() == 3
+        control.advance(0)
+    assert sorted(calls) == [("first", 3), ("second", 3)]
+
+
+def test_it_is_moved_while_a_sleeper_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(clock.delay, 5)
+            nursery.start_soon(clock.delay, 6)
+            await wait_all_tasks_blocked()
+            interrupting(monkeypatch, "pop_lone", lambda: control.jump(1))
+        assert trio.current_time() == 6
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+@pytest.mark.parametrize("when", [0.0, 5.0])
+def test_a_finalizer_sets_a_timer_as_a_sleeper_is_woken(
+    when: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers() as timers:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(clock.delay, 5)
+                await wait_all_tasks_blocked()
+                interrupting(
+                    monkeypatch, "pop_lone", lambda: timers.call_at(when, log.append, 1)
+                )
+        assert log == [1]
+        assert trio.current_time() == 5
+
+    log: list[int] = []
+    trio.run(main, clock=jumping())
+
+
+def test_a_finalizer_cancels_a_sleeper_as_it_is_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            with trio.CancelScope() as scope:
+                interrupting(monkeypatch, "pop_lone", scope.cancel)
+                await clock.delay(5)
+            statistics = driver.statistics()
+            assert statistics.pending == 0
+            assert statistics.registered == statistics.fired + statistics.cancelled
+
+    trio.run(main, clock=jumping())
+
+
+def test_a_finalizer_resets_a_ticker_as_it_is_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            timer = clock.periodic(5)
+            interrupting(monkeypatch, "pop_lone", timer.reset)
+            assert await timer.__anext__() == 10
+
+    trio.run(main, clock=jumping())
+
+
+# --- far away ---
+
+
+def test_far_away() -> None:
+    control = ClockControl()
+    control.advance(1e300)
+    assert control.current_time() == pytest.approx(1e300)
+    control.jump(1e300)
+
+    async def main() -> None:
+        await control.run_for(1)
+
+    trio.run(main, clock=control)
+    assert control.current_time() == pytest.approx(2e300)
