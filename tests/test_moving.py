@@ -1244,3 +1244,50 @@ def test_bad_async_input(
     control = ClockControl()
     control.jump(1)
     trio.run(main, clock=control)
+
+
+# --- floats that have been added up ---
+
+
+@pytest.mark.parametrize("period", [0.1, 0.3, 0.7, 1.1])
+@pytest.mark.parametrize("times", [1, 3, 6, 7, 30])
+def test_as_many_ticks_as_periods(period: float, times: int) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+            timers.call_every(period, calls.append, "driven")
+            await driven.run_for(period * times)
+
+    calls: list[str] = []
+    driven, lone = ClockControl(), ClockControl()
+    trio.run(main, clock=driven)
+    assert calls == ["driven"] * times
+    calls.clear()
+    with lone.to_clock().timer_group() as timers:
+        timers.call_every(period, calls.append, "lone")
+        lone.advance(period * times)
+    assert calls == ["lone"] * times
+
+
+@pytest.mark.parametrize("where", ["here", "in another thread"])
+def test_ten_tenths_of_sleep_in_ten_tenths_of_jumps(where: str) -> None:
+    async def sleep() -> None:
+        for _ in range(10):
+            await trio.sleep(0.1)
+            slept.append(trio.current_time())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleep)
+            for n in range(10):
+                await trio.testing.wait_all_tasks_blocked()
+                assert len(slept) == n
+                if where == "here":
+                    control.jump(0.1)
+                else:
+                    await trio.to_thread.run_sync(control.jump, 0.1)
+
+    slept: list[float] = []
+    control = ClockControl()
+    trio.run(main, clock=control)
+    assert slept == pytest.approx([n / 10 for n in range(1, 11)])
+    assert control.current_time() == 1

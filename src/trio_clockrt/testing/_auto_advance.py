@@ -36,20 +36,20 @@ class AutoAdvance:
         self._lock = RLock()
 
     def instant(self) -> float:
-        with self._lock:
-            instant = self._time.instant()
-            self._advance()
+        instant = self._time.instant()
+        self._advance()
         return instant
 
     def system_time(self) -> datetime:
-        with self._lock:
-            system_time = self._time.system_time()
-            self._advance()
+        system_time = self._time.system_time()
+        self._advance()
         return system_time
 
     def _advance(self) -> None:
-        step = min(self._step, self._left)
-        if step:
+        # Not held any longer, as a finalizer may read the time at any moment.
+        with self._lock:
+            step = min(self._step, self._left)
             self._left -= step
+        if step:
             self._time.add(step)
             self._moved()

@@ -130,6 +130,9 @@ class Autojump(trio.abc.Instrument):
     def _sleep_time(self, deadline: float) -> float:
         idleness = self._idleness
         self._jump_at, self._look_twice, self._deadlocked = inf, True, False
+        if self._time.is_about(deadline):
+            self._time.reach(deadline)
+            return 0.0
         seconds = self._time.real_seconds_until(deadline)
         if (
             idleness.threshold >= seconds
@@ -188,7 +191,7 @@ class Autojump(trio.abc.Instrument):
         deadline = min(deadline, self._others.next_deadline())
         if self._deadlocked:
             if self._time.real_seconds_until(deadline) == inf and self._is_forever():
-                self._raise_deadlock()
+                self._raise_deadlock(deadline)
         elif deadline < inf:
             self._time.reach(deadline)
             self._others.ring()
@@ -196,9 +199,15 @@ class Autojump(trio.abc.Instrument):
     def _is_forever(self) -> bool:
         return not anybody_waits_for_idleness() and self._idleness.is_forever()
 
-    def _raise_deadlock(self) -> None:
+    def _raise_deadlock(self, deadline: float) -> None:
+        if deadline < inf:
+            hint = (
+                f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
+                "autojump_threshold=0, or run_for()"
+            )
+        else:
+            hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
-            "deadlock: nothing will ever wake this program, as far as its ClockControl "
-            "can see (if another thread or a signal will, use hold()):" + self._report()
+            f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
         raise_in_main_task(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from trio.lowlevel import current_task, current_trio_token
 
 from .._errors import raise_all
 from ._idleness import Hold, settle_run
+from ._virtual_time import to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -49,10 +51,7 @@ class ByHand:
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
-        failures = self._visit(self._time.now())
-        self._moved()
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+        self._finish(self._visit(self._time.nanoseconds()))
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -61,25 +60,28 @@ class ByHand:
                 "advance() was called from inside a timer's callback, which is part of "
                 "another advance(); set another timer, or use jump()"
             )
-        nanoseconds = self._time.nanoseconds_after(seconds)
-        failures = self._visit(nanoseconds / 10**9)
-        self._time.count_to(nanoseconds)
-        failures += self._visit(self._time.now())
-        self._moved()
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+        until = self._time.nanoseconds() + to_nanoseconds(seconds)
+        failures = self._visit(until)
+        self._time.count_to(until)
+        self._finish(failures + self._visit(until))
 
     async def run_for(self, seconds: float) -> None:
-        nanoseconds = self._time.nanoseconds_after(seconds)
-        async with self._letting_it_run() as failures:
-            await self._visit_all(nanoseconds / 10**9, failures)
-            self._time.count_to(nanoseconds)
-            await self._settle(failures)
+        until = self._time.nanoseconds() + to_nanoseconds(seconds)
+        await self._run(until, partial(self._time.count_to, until))
 
     async def run_until(self, instant: float) -> None:
+        arrive = partial(self._time.go_to, instant)
+        await self._run(to_nanoseconds(instant), arrive)
+
+    async def _run(self, until: int, arrive: Callable[[], None]) -> None:
         async with self._letting_it_run() as failures:
-            await self._visit_all(instant, failures)
-            self._time.go_to(instant)
+            while True:
+                await self._settle(failures)
+                deadline = self._next_deadline()
+                if deadline == inf or to_nanoseconds(deadline) > until:
+                    break
+                self._time.go_to(deadline)
+            arrive()
             await self._settle(failures)
 
     async def run_until_idle(self, limit: int) -> None:
@@ -97,7 +99,7 @@ class ByHand:
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
-    def _visit(self, until: float) -> list[BaseException]:
+    def _visit(self, until: int) -> list[BaseException]:
         """Fire timers that no task drives, in this thread, each at its own time."""
         failures: list[BaseException] = []
         for alarm in self._others.here():
@@ -110,23 +112,22 @@ class ByHand:
                 return failures
             first = min(here, key=attrgetter("deadline"))
             deadline = first.deadline
-            if deadline > until:
+            if deadline == inf or to_nanoseconds(deadline) > until:
                 return failures
             self._time.go_to(deadline)
             first.fire()
             failures += first.state.take_failures()
 
-    async def _visit_all(self, until: float, failures: list[BaseException]) -> None:
-        while True:
-            await self._settle(failures)
-            deadline = self._next_deadline()
-            if deadline > until:
-                return
+    def _finish(self, failures: list[BaseException]) -> None:
+        while self._time.is_about(deadline := self._next_deadline()):
             self._time.go_to(deadline)
+        self._moved()
+        if failures:
+            raise_all("callbacks of timers failed", failures)
 
     async def _settle(self, failures: list[BaseException]) -> None:
         """Let everybody do what is due, until there is nothing to do."""
-        failures += self._visit(self._time.now())
+        failures += self._visit(self._time.nanoseconds())
         self._moved()
         for run in self._others.runs():
             await settle_run(run, self._idleness)
@@ -164,7 +165,10 @@ class ByHand:
             raise_all("callbacks of timers failed", failures)
 
     def _is_in_its_run(self) -> bool:
-        return current_trio_token() == self._others.own_run
+        try:
+            return current_trio_token() == self._others.own_run
+        except RuntimeError:  # outside of Trio
+            return False
 
     def _next_deadline(self) -> float:
         deadline = self._others.next_deadline()

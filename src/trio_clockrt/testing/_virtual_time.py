@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from fractions import Fraction
 from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +22,7 @@ class _Base(NamedTuple):
     real: float
     # ...so much had passed...
     nanoseconds: int
-    # ...and this was the instant: as much, or less than a nanosecond less.
+    # ...and this was the instant: as much, to the nanosecond.
     instant: float
     # How many seconds pass for each second of real time.
     rate: float
@@ -38,11 +37,7 @@ class _Base(NamedTuple):
         return self._replace(nanoseconds=nanoseconds, instant=instant)
 
     def gone_to(self, instant: float) -> _Base:
-        # Rounded up, so that who adds a second arrives where somebody waits who has
-        # added it to the float.
-        numerator, denominator = instant.as_integer_ratio()
-        nanoseconds = -(-numerator * _NANOSECONDS // denominator)
-        nanoseconds = max(self.nanoseconds, nanoseconds)
+        nanoseconds = max(self.nanoseconds, to_nanoseconds(instant))
         return self._replace(nanoseconds=nanoseconds, instant=instant)
 
 
@@ -51,7 +46,9 @@ class VirtualTime:
 
     What is added up is counted in whole nanoseconds, so that ten times a tenth is one.
     What is gone to is kept as the very float, since whoever waits for it compares with
-    that. It may be read and moved from any thread, and at any moment.
+    that. Whoever has added up floats may wait for the present nanosecond and still be a
+    little ahead of it: see `is_about`. All this may be read and moved from any thread,
+    and at any moment.
     """
 
     name = "ClockControl"
@@ -110,13 +107,20 @@ class VirtualTime:
             return 0.0 if instant <= self.instant() else inf
         return max(0.0, (instant - self.instant()) / rate)
 
-    def nanoseconds_after(self, seconds: float) -> int:
-        """How much will have passed so much later; for `count_to`."""
-        return self._now(self._base).nanoseconds + _nanoseconds(seconds)
+    def is_about(self, instant: float) -> bool:
+        """Whether an instant is ahead, but not by a nanosecond."""
+        now = self._now(self._base)
+        return now.instant < instant < inf and (
+            to_nanoseconds(instant) <= now.nanoseconds
+        )
+
+    def nanoseconds(self) -> int:
+        """How much has passed."""
+        return self._now(self._base).nanoseconds
 
     def add(self, seconds: float) -> None:
         """Go forward by a finite length of time."""
-        nanoseconds = _nanoseconds(seconds)
+        nanoseconds = to_nanoseconds(seconds)
         self._move(lambda now: now.plus(nanoseconds))
 
     def count_to(self, nanoseconds: int) -> None:
@@ -152,7 +156,7 @@ class VirtualTime:
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""
-        nanoseconds = _nanoseconds(seconds)
+        nanoseconds = to_nanoseconds(seconds)
         self._move(lambda now: now._replace(ahead=now.ahead + nanoseconds))
 
     def _move(self, move: Callable[[_Base], _Base]) -> None:
@@ -178,8 +182,10 @@ class VirtualTime:
         return base if base.rate else base._replace(real=real)
 
 
-def _nanoseconds(seconds: float) -> int:
-    return round(Fraction(seconds) * _NANOSECONDS)
+def to_nanoseconds(seconds: float) -> int:
+    """The nearest whole number of them."""
+    numerator, denominator = seconds.as_integer_ratio()
+    return (2 * numerator * _NANOSECONDS + denominator) // (2 * denominator)
 
 
 def _since_epoch(when: datetime) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import trio
@@ -39,19 +38,6 @@ def busy_workers() -> list[Task]:
     ]
     asking = min(len(abandonable), sum(map(_is_asked_for_by_a_worker, tasks)))
     return [task for task in waiting if task not in abandonable[:asking]]
-
-
-def workers_may_act() -> bool:
-    """Whether there are workers, abandoned ones included, that do not wait for Trio."""
-    waiting_for_trio = 0
-    for task in all_tasks():
-        codes = [frame.f_code for frame, _ in task.iter_await_frames()]
-        waiting_for_trio += _is_asked_for_by_a_worker(task)
-        waiting_for_trio += sum(
-            code is _RUN_SYNC and inner.co_filename == _THREADS
-            for code, inner in pairwise(codes)
-        )
-    return active_thread_count() > waiting_for_trio
 
 
 def warn_of(tasks: Sequence[Task]) -> None:
