@@ -114,9 +114,10 @@ def _read(mark: pytest.Mark) -> tuple[bool, dict[str, Any]]:
                 f"many, but was given both: {mark.kwargs}"
             )
         try:
-            _count(mark.kwargs["seeds"])
+            seeds = _count(mark.kwargs["seeds"])
         except ArgumentTypeError as error:
             raise _failure(f"`seeds` of the mark virtual_time {error}") from None
+        return True, {**mark.kwargs, "seeds": seeds}
     return True, {**mark.kwargs}
 
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
-import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt._timer_queue import TimerQueue
 from trio_clockrt.testing import ClockControl
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 
 def jumping(**kwargs: Any) -> ClockControl:
@@ -201,13 +203,9 @@ def test_a_report_on_what_cannot_be_shown() -> None:
                 await trio.sleep_forever()
 
     control = ClockControl()
-    with pytest.raises(trio.TooSlowError, match="Timer object at"):
-        try:
-            trio.run(main, clock=control)
-        except BaseException as error:
-            while hasattr(error, "exceptions"):
-                error = error.exceptions[0]
-            raise error from None
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main, clock=control)
+    assert caught.group_contains(trio.TooSlowError, match="Timer object at")
 
 
 def test_a_report_on_timers_that_change_meanwhile(

@@ -749,3 +749,30 @@ async def test_wait_gone(time: HandMovedTime) -> None:
         clock.close()
         with pytest.raises(ClockGone):
             driver.advance_timers()
+
+
+def test_a_thread_after_the_one_that_made_it() -> None:
+    # The operating system gives the number of the one to the other.
+    def run(fn: Callable[[], None]) -> None:
+        thread = threading.Thread(target=fn)
+        thread.start()
+        thread.join()
+
+    def make() -> None:
+        clock, driver = InactiveClock().activate_manual()
+        made.append((clock, driver, threading.get_ident()))
+
+    def use() -> None:
+        clock, driver, _ = made[0]
+        with pytest.raises(RuntimeError, match="from the thread that activated it"):
+            driver.advance_timers()
+        with pytest.raises(RuntimeError, match="from the thread that activated it"):
+            with clock.timer_group():
+                raise AssertionError
+        used.append(threading.get_ident())
+
+    made: list[tuple[Clock, ClockDriver, int]] = []
+    used: list[int] = []
+    run(make)
+    run(use)
+    assert used

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from threading import get_ident
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import trio
@@ -25,6 +26,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -304,11 +306,22 @@ class _OpenClock(AsyncBlock[Clock]):
         return await self._activation.__aexit__(exc_type, exc, traceback)
 
 
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.this = object()
+
+
+# (The numbers of threads that have ended are given to others.)
+_this_thread: Callable[[], object] = partial(getattr, _Threads(), "this")
+
+
 def activate_alone(
     source: TimeSource, alarm: ManualAlarm, name: str
 ) -> tuple[Clock, ClockDriver]:
     """Make a clock that no Trio task drives, in the current thread."""
-    state = State(source, alarm, get_ident, driven=False, on_run_clock=False, name=name)
+    state = State(
+        source, alarm, _this_thread, driven=False, on_run_clock=False, name=name
+    )
     driver = ClockDriver(state)
     alarm.tie(driver, state)
     return Clock(state, state.own()), driver

@@ -78,6 +78,7 @@ class Autojump(trio.abc.Instrument):
         add_instrument(self)
 
     def after_run(self) -> None:
+        self._asleep.clear()
         self._others.own_run = None
         self._idleness.forget_this_run()
         self._others.settings_changed()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from heapq import nsmallest
 from operator import attrgetter
+from os import sep
+from sys import modules
 from typing import TYPE_CHECKING
 
-import outcome
-import trio
 from trio.lowlevel import current_root_task
-
-import trio_clockrt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +19,8 @@ if TYPE_CHECKING:
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
-_LIBRARIES = (*trio.__path__, *trio_clockrt.__path__, *outcome.__path__)
+# Nobody wants to know where in these a task waits.
+_LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
 
 
 def report(time: VirtualTime, states: Iterable[State]) -> str:
@@ -52,12 +51,19 @@ def all_tasks() -> Iterator[Task]:
 
 
 def _tasks() -> Iterator[str]:
+    paths = [
+        path
+        for name in _LIBRARIES
+        if name in modules
+        for path in modules[name].__path__
+    ]
+    libraries = tuple(path + sep for path in paths)
     for task in all_tasks():
         # The innermost place in the user's own code; Trio's tasks have none.
         places = [
             f"{frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}"
             for frame, line in task.iter_await_frames()
-            if not frame.f_code.co_filename.startswith(_LIBRARIES)
+            if not frame.f_code.co_filename.startswith(libraries)
         ]
         if places:
             yield f"task {task.name} waits at {places[-1]}"

@@ -152,12 +152,15 @@ class StandAlone:
         for sleeping in tuple(self._asleep):
             if sleeping.deadline <= now:
                 sleeping.wake_soon()
-                if sleeping.is_over():  # its run has crashed
-                    self._asleep.pop(sleeping, None)
+                self._forget_if_crashed(sleeping)
         for alarm in self._all_lone():
             if alarm.deadline <= now:
                 alarm.fire_soon()
         self.look_again()
+
+    def _forget_if_crashed(self, sleeping: ControlAlarm) -> None:
+        if sleeping.is_over():
+            self._asleep.pop(sleeping, None)
 
     def alarm_moved(self) -> None:
         self._wake_own_run()
@@ -205,6 +208,8 @@ class StandAlone:
                 return False
             for watcher in watchers:
                 watcher.step = None  # until it has looked again
+            for sleeping in tuple(self._asleep):
+                self._forget_if_crashed(sleeping)
             deadline = self.next_deadline()
             if deadline < inf:
                 self._time.go_to(deadline)
