@@ -8,6 +8,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
 from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt._state import State
 from trio_clockrt._timer_queue import TimerQueue
 from trio_clockrt.testing import ClockControl
 
@@ -335,3 +337,83 @@ def test_far_away() -> None:
 
     trio.run(main, clock=control)
     assert control.current_time() == pytest.approx(2e300)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sleeper_is_cancelled_just_before_it_is_woken(
+    others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        def fire_lone(self: State, now: float) -> bool:
+            monkeypatch.undo()
+            scope.cancel()
+            return self.fire_lone(now)
+
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            for _ in range(others):
+                nursery.start_soon(clock.delay, 3600)
+            with trio.CancelScope() as scope:
+                monkeypatch.setattr(State, "fire_lone", fire_lone)
+                await clock.delay(5)
+            assert scope.cancelled_caught
+            assert clock.instant() == 5
+            control.autojump_threshold = inf
+            await wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == others
+            nursery.cancel_scope.cancel()
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_it_is_moved_as_a_task_begins_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a signal handler, when the waiter is registered, but does not wait yet."""
+
+    async def main() -> None:
+        def add(self: State, waiter: Any) -> None:
+            monkeypatch.undo()
+            self.add(waiter)
+            control.jump(5)
+
+        clock = control.to_clock()
+        monkeypatch.setattr(State, "add", add)
+        await clock.delay(5)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            monkeypatch.setattr(State, "add", add)
+            await clock.delay(5)
+        assert clock.instant() == 10
+
+    control = ClockControl()
+    trio.run(main)
+
+
+def test_the_last_timer_is_cancelled_as_its_nursery_begins_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async def sleep(abort: Any) -> None:
+            monkeypatch.undo()
+            timer.cancel()
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+        async with open_clock() as clock, clock.open_timers() as timers:
+            timer = timers.call_later(1, int)
+            name = "trio_clockrt._timer_nursery.wait_task_rescheduled"
+            monkeypatch.setattr(name, sleep)
+
+    trio.run(main, clock=ClockControl())
+
+
+def test_dropped_timers_of_a_clock_without_trio_outside_of_a_task() -> None:
+    # Nobody runs who could be the one that waits.
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.delay, 5)
+            await wait_all_tasks_blocked()
+            trio.lowlevel.current_trio_token().run_sync_soon(control.jump, 5)
+
+    control = ClockControl()
+    clock = control.to_clock()
+    trio.run(main)
+    assert clock.instant() == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -18,14 +18,15 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ._post import post
+from ._state import Alarm
 
+if TYPE_CHECKING:
     from ._driver import ClockDriver
     from ._state import State
 
 
-class DriverAlarm(ABC):
+class DriverAlarm(Alarm):
     """Lets one task, the driver's, sleep until a deadline, which can be moved."""
 
     notes_origins = False
@@ -33,9 +34,6 @@ class DriverAlarm(ABC):
     def __init__(self) -> None:
         self.deadline = -inf
         self._token = current_trio_token()
-
-    def note_run(self) -> None:
-        return  # whoever waits for such a clock is in the run of its driver
 
     @abstractmethod
     def move(self, deadline: float) -> None:
@@ -112,6 +110,7 @@ class ManualAlarm:
         return False
 
     def tie(self, driver: ClockDriver, state: State) -> None:
+        state.note_run = self.note_run
         self._driver = ref(driver, partial(self._lose_driver, state))
 
     def note_run(self) -> None:
@@ -124,13 +123,3 @@ class ManualAlarm:
         state.lose_driver()
         if self._token is not None:
             post(self._token, state.tell_everybody)
-
-
-def post(token: trio.lowlevel.TrioToken, fn: Callable[[], object]) -> bool:
-    """Call it soon in that run; tells whether the run is still there."""
-    try:
-        token.run_sync_soon(fn, idempotent=True)
-    except (trio.RunFinishedError, OSError):
-        # OSError, as a run that has crashed has closed its sockets, no more.
-        return False
-    return True

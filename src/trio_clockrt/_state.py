@@ -72,10 +72,6 @@ class Alarm(Protocol):
         """Whether the driver has gone without a word."""
         ...
 
-    def note_run(self) -> None:
-        """A task is going to wait, in the run that is here."""
-        ...
-
 
 class Ownership:
     """What every open `Clock` of an activation holds, and nobody else.
@@ -108,6 +104,8 @@ class State:
     name: str
     firing: bool
     notes_origins: bool
+    # If no task drives it: a task is going to wait, in the run that is here.
+    note_run: Callable[[], None]
     registered: int
     fired: int
     cancelled: int
@@ -247,10 +245,6 @@ class State:
 
     def unwatch(self, watcher: Dependent) -> None:
         self._watchers.pop(watcher, None)
-
-    def note_run(self) -> None:
-        """A task is going to wait, in the run that is here."""
-        self._alarm.note_run()
 
     def add(self, waiter: Waiter) -> None:
         """Register, after a `check`."""
@@ -408,7 +402,7 @@ class State:
             waiter = queue.pop_lone()
             if waiter is None:
                 return False
-            if not waiter._only_wakes:
+            if waiter.when > now or not waiter._only_wakes:
                 queue.add(waiter)
                 return False
             # Whoever rings does not have to be told.

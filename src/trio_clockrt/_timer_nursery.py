@@ -11,6 +11,7 @@ from trio.lowlevel import (
     Abort,
     checkpoint_if_cancelled,
     current_task,
+    current_trio_token,
     enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
@@ -19,6 +20,7 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
+from ._post import post
 from ._timer import Timer
 from ._timer_group import TimerGroup
 from ._waiters import is_there, who_waits
@@ -69,10 +71,12 @@ class TimerNursery(TimerGroup):
         self.cancel_scope = nursery.cancel_scope
         self._nursery = nursery
         self._run = run
+        self._token = current_trio_token()
         # How many children of timers are running.
         self._children = 0
-        # The parent task, while it waits in the exit.
+        # The parent task, once it is in the exit, and whether it sleeps there.
         self._parent: trio.lowlevel.Task | None = None
+        self._parent_sleeps = False
         # Whether the block ends as soon as there are no children.
         self._closing = False
 
@@ -154,20 +158,28 @@ class TimerNursery(TimerGroup):
         return self._register(_Start(self, when, async_fn, args, name))
 
     async def _wait_until_idle(self, *, for_timers: bool) -> None:
+        # From here on it is told, but that may have been a moment ago.
+        self._parent = current_task()
         while self._children or (for_timers and self._pending):
-            self._parent = current_task()
+            self._parent_sleeps = True
             await wait_task_rescheduled(self._abort_wait)
         # In the same breath, so that no finalizer registers one more.
         self._closed = True
 
     def _abort_wait(self, _: object) -> Abort:
-        self._parent = None
+        self._parent_sleeps = False
         return Abort.SUCCEEDED
 
     def _drained(self) -> None:
-        parent, self._parent = self._parent, None
-        if parent is not None and is_there(self._run):
-            reschedule(parent)
+        # Not at once: a finalizer may have cancelled the last timer just before the
+        # parent task goes to sleep.
+        if self._parent is not None:
+            post(self._token, self._wake_parent)
+
+    def _wake_parent(self) -> None:
+        if self._parent is not None and self._parent_sleeps:
+            self._parent_sleeps = False
+            reschedule(self._parent)
 
     def _start_child(self, timer: _Start) -> None:
         name = timer._fn if timer._name is None else timer._name

@@ -203,10 +203,12 @@ class TimerQueue(Generic[EntryT]):
     def pop_lone(self) -> EntryT | None:
         """Take out the first entry, unless there are others with the same deadline.
 
-        There must be one, and no pass may be under way.
+        No pass may be under way.
         """
         loner: EntryT
         cells = self._cells
+        if not cells:
+            return None
         heap = cells.heap()
         while (tick := heap[0]) not in cells:
             heappop(heap)

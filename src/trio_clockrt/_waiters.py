@@ -47,6 +47,13 @@ def is_there(run: TrioToken | None) -> bool:
         return False
 
 
+def _is_running(task: Task) -> bool:
+    try:
+        return current_task() is task
+    except RuntimeError:
+        return False
+
+
 class _Woken:
     """That waiting has come to its end, and to nothing else.
 
@@ -97,8 +104,16 @@ class TaskWaiter:
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        if self._task is not None and (self._run is None or is_there(self._run)):
+        if self._task is None:
+            return False
+        if self._run is None:
             reschedule(self._task, _WOKEN)
+        elif is_there(self._run):
+            if _is_running(self._task):
+                # It is just about to wait, and a signal handler has moved the time.
+                self._run.run_sync_soon(self._fire)
+            else:
+                reschedule(self._task, _WOKEN)
         return False
 
     def _clock_gone(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
-from .._alarm import post
+from .._post import post
 from ._control_alarm import ControlAlarm
 from ._trio_inside import (
     anybody_waits_for_idleness,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, current_trio_token
 
-from .._alarm import post
 from .._clock import Clock
 from .._durations import (
     to_count,
@@ -21,6 +20,7 @@ from .._durations import (
     to_step,
 )
 from .._inactive_clock import activate_alone
+from .._post import post
 from .._simple_clock import SimpleClock
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump

@@ -25,8 +25,8 @@ from trio.lowlevel import (
 )
 from trio.testing import wait_all_tasks_blocked
 
-from .._alarm import post
 from .._block import SyncBlock
+from .._post import post
 from ._trio_inside import cushions, raise_in_main_task
 from ._worker_threads import busy_workers, warn_of
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
-from .._alarm import post
 from .._block import SyncBlock
+from .._post import post
 
 if TYPE_CHECKING:
     from collections.abc import Callable

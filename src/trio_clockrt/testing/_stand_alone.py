@@ -11,7 +11,8 @@ from weakref import ref
 import trio
 from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
-from .._alarm import ManualAlarm, post
+from .._alarm import ManualAlarm
+from .._post import post
 from ._control_alarm import LONG_AGO, ControlAlarm
 
 if TYPE_CHECKING:
