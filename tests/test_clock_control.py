@@ -241,6 +241,16 @@ def test_the_threshold_is_no_limit() -> None:
     assert 10 <= control.current_time() < 1000
 
 
+def test_it_jumps_although_time_goes_on(real: HandMovedTime) -> None:
+    control = jumping()
+    control._real_clock = real
+    control.rate = 1
+    trio.run(trio.sleep_until, 1000, clock=control)
+    assert control.current_time() == 1000
+    real.now += 1
+    assert control.current_time() == 1001
+
+
 def test_the_threshold_changes_while_the_run_waits() -> None:
     async def main() -> None:
         control.autojump_threshold = 10_000

@@ -11,12 +11,13 @@ from functools import partial
 from math import inf
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt import Clock, InactiveClock, open_clock
 from trio_clockrt._state import State
 from trio_clockrt._timer_queue import TimerQueue
 from trio_clockrt.testing import ClockControl
@@ -405,15 +406,61 @@ def test_the_last_timer_is_cancelled_as_its_nursery_begins_to_wait(
     trio.run(main, clock=ClockControl())
 
 
-def test_dropped_timers_of_a_clock_without_trio_outside_of_a_task() -> None:
-    # Nobody runs who could be the one that waits.
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(clock.delay, 5)
-            await wait_all_tasks_blocked()
-            trio.lowlevel.current_trio_token().run_sync_soon(control.jump, 5)
+def test_a_host_moves_a_clock_that_a_task_waits_for() -> None:
+    """Between two ticks of a guest run, where no task is the current one."""
+    todo: list[Callable[[], object]] = []
+    arrived = threading.Semaphore(0)
+    results: list[outcome.Outcome[None]] = []
 
+    def run_sync_soon(fn: Callable[[], object]) -> None:
+        todo.append(fn)
+        arrived.release()
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            waiting.append(clock)
+            await control.to_clock().delay(5)
+
+    def tick_until(condition: Callable[[], object]) -> None:
+        while not condition():
+            arrived.acquire()
+            todo.pop(0)()
+
+    waiting: list[Clock] = []
     control = ClockControl()
-    clock = control.to_clock()
-    trio.run(main)
-    assert clock.instant() == 5
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=run_sync_soon,
+        done_callback=results.append,
+    )
+    tick_until(lambda: waiting)
+    delay = waiting[0].delay(5)
+    with pytest.raises(RuntimeError, match="only a Trio task can wait"):
+        delay.send(None)
+    control.jump(5)
+    tick_until(lambda: results)
+    results[0].unwrap()
+    assert control.current_time() == 5
+
+
+def test_a_control_whose_jump_has_been_taken_away() -> None:
+    class TakesAway(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            if not noted and timeout == 0:
+                noted.append(True)
+                scope.deadline = inf
+                trio.lowlevel.current_trio_token().run_sync_soon(lambda: None)
+
+    async def main() -> None:
+        await trio.lowlevel.checkpoint()
+        trio.lowlevel.add_instrument(TakesAway())
+        with scope:
+            with control.fail_after_real(0.01):
+                await trio.sleep_forever()
+
+    noted: list[bool] = []
+    scope = trio.CancelScope(deadline=1000)
+    control = jumping()
+    with pytest.raises(trio.TooSlowError):
+        trio.run(main, clock=control)
+    assert control.current_time() == 0

@@ -335,12 +335,6 @@ class State:
             return list(self._queue)
         return self.waiters()  # it has changed meanwhile
 
-    def when_settled(self, fn: Callable[[], None]) -> bool:
-        """Whether nothing is changing just now; if not, call the function then."""
-        if self._changing and not self.firing:
-            self._postponed.append(fn)
-        return not self.busy
-
     def only_periodic(self) -> bool:
         """Whether nothing is pending but what comes again and again."""
         return all(waiter._periodic for waiter in self.waiters())

@@ -172,7 +172,7 @@ class Autojump(trio.abc.Instrument):
                     deadline = first
                 if self._look_twice:
                     self._jump(deadline)
-                elif deadline < inf:
+                else:
                     self._time.reach(deadline)
             if self._others.exist and self._others.next_deadline() <= self._time.now():
                 self._others.ring()  # as time may also have come there by itself
@@ -191,9 +191,11 @@ class Autojump(trio.abc.Instrument):
             return
         deadline = min(deadline, self._others.next_deadline())
         if self._deadlocked:
-            if self._time.real_seconds_until(deadline) == inf and self._is_forever():
+            jumps = deadline < inf and self._idleness.threshold < inf
+            comes = self._time.real_seconds_until(deadline) < inf
+            if not jumps and not comes and self._is_forever():
                 self._raise_deadlock(deadline)
-        elif deadline < inf:
+        else:
             self._time.reach(deadline)
             self._others.ring()
 

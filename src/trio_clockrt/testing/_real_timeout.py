@@ -66,9 +66,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         post(self._run, self._cancel)
 
     def _cancel(self) -> None:
-        if not self._scope.cancel_called:
-            self._message = (
-                f"this has taken more than {self._seconds} real seconds:"
-                + self._report()
-            )
-            self._scope.cancel()
+        self._message = (
+            f"this has taken more than {self._seconds} real seconds:{self._report()}"
+        )
+        self._scope.cancel()

@@ -69,11 +69,7 @@ class LoneAlarm(ManualAlarm):
     def fire(self) -> None:
         """Fire what is due; what callbacks raise is kept in the state."""
         state = self.state
-        if (
-            self.deadline <= state.now()
-            and state.is_usable()
-            and state.when_settled(self.fire)
-        ):
+        if self.deadline <= state.now() and not state.busy and state.is_usable():
             state.fire_due(None)
             state.end_if_unused()
 
@@ -170,8 +166,7 @@ class StandAlone:
     def look_again(self) -> None:
         """The watchers should: deadlines or settings have changed."""
         for run, watcher in tuple(self._watchers.items()):
-            if not post(run, watcher.look_again):
-                self._watchers.pop(run, None)
+            post(run, watcher.look_again)
 
     def settings_changed(self) -> None:
         for run in self._all_runs():
@@ -211,9 +206,7 @@ class StandAlone:
                 watcher.step = None  # until it has looked again
             for sleeping in tuple(self._asleep):
                 self._forget_if_crashed(sleeping)
-            deadline = self.next_deadline()
-            if deadline < inf:
-                self._time.go_to(deadline)
+            self._time.go_to(self.next_deadline())
         self.ring()
         return True
 

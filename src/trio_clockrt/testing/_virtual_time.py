@@ -135,14 +135,18 @@ class VirtualTime:
         self._move(move)
 
     def go_to(self, instant: float) -> None:
-        """Go forward to a finite instant, exactly; if it is past, nowhere."""
-        self._move(lambda now: now.gone_to(instant) if instant > now.instant else now)
+        """Go forward to an instant, exactly; if it is past, or infinite, nowhere."""
+
+        def move(now: _Base) -> _Base:
+            return now.gone_to(instant) if now.instant < instant < inf else now
+
+        self._move(move)
 
     def reach(self, instant: float) -> None:
         """The same for those who do it all the time, and only one of them."""
         if self._base.rate:
             self.go_to(instant)
-        elif instant > self._reached:
+        elif self._reached < instant < inf:
             self._reached = instant
 
     def set_system_time(self, when: datetime) -> None:
