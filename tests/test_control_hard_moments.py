@@ -123,6 +123,21 @@ def test_a_busy_worker_beside_one_that_waits_for_trio() -> None:
     assert control.current_time() == 10
 
 
+@pytest.mark.parametrize("abandon", [False, True])
+def test_a_task_that_does_nothing_but_wait_for_a_worker(abandon: bool) -> None:
+    async def main() -> None:
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                work = trio.to_thread.run_sync
+                nursery.start_soon(
+                    partial(work, event.wait, 0.05, abandon_on_cancel=abandon)
+                )
+        assert trio.current_time() == 0
+
+    event = threading.Event()
+    trio.run(main, clock=jumping())
+
+
 def test_a_deadlock_while_a_worker_waits_for_trio() -> None:
     async def main() -> None:
         def ask() -> None:

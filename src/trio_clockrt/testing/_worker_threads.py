@@ -70,5 +70,7 @@ def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
 
 
 def _is_asked_for_by_a_worker(task: Task) -> bool:
-    outermost = next((frame for frame, _ in task.iter_await_frames()), None)
-    return outermost is not None and outermost.f_code.co_filename == _THREADS
+    for frame, _ in task.iter_await_frames():
+        # (A task may also do nothing but wait for a worker.)
+        return frame.f_code.co_filename == _THREADS and frame.f_code is not _RUN_SYNC
+    return False
