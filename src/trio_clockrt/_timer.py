@@ -7,6 +7,7 @@ import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
+import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._callbacks import run_callback
@@ -180,9 +181,9 @@ class Timer:
 
 
 def _place_in_user_code() -> str:
-    package = os.path.dirname(__file__)
+    libraries = (os.path.dirname(__file__), os.path.dirname(trio.__file__))
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(package):
+    while frame.f_back and frame.f_code.co_filename.startswith(libraries):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 

@@ -80,7 +80,7 @@ class Autojump(trio.abc.Instrument):
     def after_run(self) -> None:
         self._asleep.clear()
         self._others.own_run = None
-        self._idleness.forget_this_run()
+        self._idleness.forget_run(self._run)
         self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:

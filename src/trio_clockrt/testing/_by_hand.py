@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from functools import partial
 from math import inf
 from operator import attrgetter
@@ -15,7 +15,7 @@ from ._idleness import Hold, settle_run
 from ._virtual_time import to_nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable, Generator
 
     from ._autojump import Autojump
     from ._idleness import Idleness
@@ -74,7 +74,7 @@ class ByHand:
         await self._run(to_nanoseconds(instant), arrive)
 
     async def _run(self, until: int, arrive: Callable[[], None]) -> None:
-        async with self._letting_it_run() as failures:
+        with self._letting_it_run() as failures:
             while True:
                 await self._settle(failures)
                 deadline = self._next_deadline()
@@ -85,7 +85,7 @@ class ByHand:
             await self._settle(failures)
 
     async def run_until_idle(self, limit: int) -> None:
-        async with self._letting_it_run() as failures:
+        with self._letting_it_run() as failures:
             for n in range(limit + 1):
                 await self._settle(failures)
                 deadline = self._next_deadline()
@@ -133,8 +133,8 @@ class ByHand:
             await settle_run(run, self._idleness)
         await self._idleness.wait()
 
-    @asynccontextmanager
-    async def _letting_it_run(self) -> AsyncGenerator[list[BaseException]]:
+    @contextmanager
+    def _letting_it_run(self) -> Generator[list[BaseException]]:
         try:
             current_task()
         except RuntimeError:

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_task, current_trio_token
+from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
 from .._clock import Clock
 from .._durations import (
@@ -282,6 +282,7 @@ class ClockControl(trio.abc.Clock):
         self._used = True
         self._by_hand.advance(_forward(seconds))
 
+    @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
         """Let the program run for so long, from deadline to deadline.
 
@@ -323,6 +324,7 @@ class ClockControl(trio.abc.Clock):
         self._used = True
         await self._by_hand.run_for(_forward(seconds))
 
+    @enable_ki_protection
     async def run_until(self, instant: float) -> None:
         """Let the program run until an instant, as `run_for` does.
 
@@ -349,6 +351,7 @@ class ClockControl(trio.abc.Clock):
         self._used = True
         await self._by_hand.run_until(to_finite_instant(instant, "instant"))
 
+    @enable_ki_protection
     async def run_until_idle(self, *, limit: int = 100_000) -> None:
         """Let the program run until nothing is left to wait for but periodic timers.
 

@@ -69,9 +69,8 @@ class Idleness:
         """
         return not (self.holds or busy_workers() or _waiting_for_io())
 
-    def forget_this_run(self) -> None:
+    def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""
-        run = current_trio_token()
         self.holds.difference_update([hold for hold in self.holds if hold.run == run])
 
     def wait_for_workers(self) -> float:

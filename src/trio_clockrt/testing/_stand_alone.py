@@ -233,6 +233,7 @@ class _Watcher(trio.abc.Instrument):
         self._keeper = keeper
         self._time = time
         self._idleness = idleness
+        self._run = current_trio_token()
         self._scope = trio.CancelScope()
         self.step: NextStep | None = None
 
@@ -249,7 +250,7 @@ class _Watcher(trio.abc.Instrument):
                 await self._watch_once()
 
     def after_run(self) -> None:
-        self._idleness.forget_this_run()
+        self._idleness.forget_run(self._run)
         self._keeper.forget(self)
 
     async def _watch_once(self) -> None:
