@@ -128,9 +128,9 @@ def test_a_task_that_does_nothing_but_wait_for_a_worker(abandon: bool) -> None:
     async def main() -> None:
         with trio.fail_after(1):
             async with trio.open_nursery() as nursery:
-                work = trio.to_thread.run_sync
+                work = partial(event.wait, 0.05)
                 nursery.start_soon(
-                    partial(work, event.wait, 0.05, abandon_on_cancel=abandon)
+                    partial(trio.to_thread.run_sync, work, abandon_on_cancel=abandon)
                 )
         assert trio.current_time() == 0
 
