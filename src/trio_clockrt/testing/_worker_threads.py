@@ -70,7 +70,8 @@ def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
 
 
 def _is_asked_for_by_a_worker(task: Task) -> bool:
-    for frame, _ in task.iter_await_frames():
-        # (A task may also do nothing but wait for a worker.)
-        return frame.f_code.co_filename == _THREADS and frame.f_code is not _RUN_SYNC
-    return False
+    outermost = [frame.f_code for frame, _ in task.iter_await_frames()][:1]
+    # (A task may also do nothing but wait for a worker.)
+    return any(
+        code.co_filename == _THREADS and code is not _RUN_SYNC for code in outermost
+    )
