@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt.testing import ClockControl
 
@@ -347,3 +347,23 @@ def test_another_function_that_waits_like_a_worker() -> None:
     control = jumping()
     trio.run(main, clock=control)
     assert control.current_time() == 5
+
+
+def test_cancelled_while_a_worker_is_busy() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, worker)
+            await trio.to_thread.run_sync(worker.started.acquire)
+            # (A MockClock does not wait for the worker.)
+            with trio.move_on_after(5) as scope:
+                await control.run_for(1)
+            assert scope.cancelled_caught
+            assert trio.current_time() == 5
+            worker.enough.set()
+        assert control.current_time() == 0
+        await control.run_for(1)
+        assert control.current_time() == 1
+
+    worker = Worker()
+    control = ClockControl()
+    trio.run(main, clock=MockClock(autojump_threshold=0))
