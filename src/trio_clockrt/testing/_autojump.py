@@ -154,10 +154,8 @@ class Autojump(trio.abc.Instrument):
         if busy_for:
             return min(busy_for, seconds)
         patience = idleness.patience()
-        if patience >= seconds:
-            return seconds
         self._jump_at = self._real() + patience if patience else -inf
-        return patience
+        return min(patience, seconds)
 
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
