@@ -286,7 +286,7 @@ def test_it_is_moved_while_a_sleeper_is_woken(monkeypatch: pytest.MonkeyPatch) -
             nursery.start_soon(clock.delay, 5)
             nursery.start_soon(clock.delay, 6)
             await wait_all_tasks_blocked()
-            interrupting(monkeypatch, "pop_lone", lambda: control.jump(1))
+            interrupting(monkeypatch, "pop_first", lambda: control.jump(1))
         assert trio.current_time() == 6
 
     control = jumping()
@@ -303,7 +303,9 @@ def test_a_finalizer_sets_a_timer_as_a_sleeper_is_woken(
                 nursery.start_soon(clock.delay, 5)
                 await wait_all_tasks_blocked()
                 interrupting(
-                    monkeypatch, "pop_lone", lambda: timers.call_at(when, log.append, 1)
+                    monkeypatch,
+                    "pop_first",
+                    lambda: timers.call_at(when, log.append, 1),
                 )
         assert log == [1]
         assert trio.current_time() == 5
@@ -318,7 +320,7 @@ def test_a_finalizer_cancels_a_sleeper_as_it_is_woken(
     async def main() -> None:
         async with InactiveClock().activate() as (clock, driver):
             with trio.CancelScope() as scope:
-                interrupting(monkeypatch, "pop_lone", scope.cancel)
+                interrupting(monkeypatch, "pop_first", scope.cancel)
                 await clock.delay(5)
             statistics = driver.statistics()
             assert statistics.pending == 0
@@ -333,10 +335,53 @@ def test_a_finalizer_resets_a_ticker_as_it_is_woken(
     async def main() -> None:
         async with open_clock() as clock:
             timer = clock.periodic(5)
-            interrupting(monkeypatch, "pop_lone", timer.reset)
+            interrupting(monkeypatch, "pop_first", timer.reset)
             assert await timer.__anext__() == 10
 
     trio.run(main, clock=jumping())
+
+
+# --- many at once ---
+
+
+@pytest.mark.parametrize("many", [1, 3, 64, 65, 2000])
+@pytest.mark.parametrize("callbacks", [0, 2])
+def test_many_wait_for_the_same_instants(many: int, callbacks: int) -> None:
+    async def wait(clock: Clock, instant: float) -> None:
+        await clock.delay_until(instant)
+        assert trio.current_time() == instant
+        log.append(instant)
+
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers, trio.open_nursery() as nursery:
+                for _ in range(many):
+                    for instant in instants:
+                        nursery.start_soon(wait, clock, instant)
+                    await wait_all_tasks_blocked()
+                    for _ in range(callbacks):
+                        timers.call_at(2.0, log.append, 2.0)
+            statistics = driver.statistics()
+            assert statistics.fired == statistics.registered == len(log)
+
+    log: list[float] = []
+    instants = [1.0, 2.0, 3.0, 3.0 + 1e-9]
+    trio.run(main, clock=jumping())
+    assert log == sorted(instants * many + [2.0] * callbacks * many)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1000.0])
+def test_a_leap_over_many_sleepers(rate: float) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            for n in range(1000):
+                nursery.start_soon(clock.delay, 1 + n / 1000)
+            await wait_all_tasks_blocked()
+            control.jump(2)
+
+    control = ClockControl(rate=rate)
+    trio.run(main, clock=control)
+    assert control.current_time() >= 2
 
 
 # --- far away ---
@@ -360,16 +405,16 @@ def test_a_sleeper_is_cancelled_just_before_it_is_woken(
     others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        def fire_lone(self: State, now: float) -> bool:
+        def wake_sleepers(self: State, now: float) -> bool:
             monkeypatch.undo()
             scope.cancel()
-            return self.fire_lone(now)
+            return self.wake_sleepers(now)
 
         async with open_clock() as clock, trio.open_nursery() as nursery:
             for _ in range(others):
                 nursery.start_soon(clock.delay, 3600)
             with trio.CancelScope() as scope:
-                monkeypatch.setattr(State, "fire_lone", fire_lone)
+                monkeypatch.setattr(State, "wake_sleepers", wake_sleepers)
                 await clock.delay(5)
             assert scope.cancelled_caught
             assert clock.instant() == 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from collections.abc import Generator
-from math import inf
+from collections.abc import Callable, Generator
+from math import inf, nextafter
 
 import attrs
 import hypothesis.strategies as st
@@ -129,15 +129,17 @@ class QueueMachine(RuleBasedStateMachine):
         self.running.close()
         self.end_pass()
 
-    @precondition(lambda self: self.running is None and self.pending)
-    @rule()
-    def pop_lone(self) -> None:
-        first, *others = self.in_order(inf)
-        lone = self.queue.pop_lone()
-        if others and others[0].when == first.when:
-            assert lone is None
+    @precondition(lambda self: self.running is None)
+    @rule(now=deadlines, wanted=st.booleans())
+    def pop_first(self, now: float, wanted: bool) -> None:
+        due = self.in_order(now)
+        first = self.queue.pop_first(now, lambda _: wanted)
+        equals = [entry for entry in due if entry.when == due[0].when]
+        if first is None:
+            assert not due or not wanted or len(equals) > 64
         else:
-            assert lone is first
+            assert wanted
+            assert first is due[0]
             assert first not in self.queue
             self.pending.remove(first)
             self.idle.append(first)
@@ -211,18 +213,32 @@ def test_what_is_registered() -> None:
     assert not queue
 
 
-def test_the_first_one_alone() -> None:
+def test_the_first_one() -> None:
     queue: TimerQueue[Entry] = TimerQueue()
     # Alone in its cell, with neighbours in it, and not alone at its deadline.
-    entries = [Entry(when) for when in (0.5, 1.0, 1.0001, 1.0002, 1.0002)]
-    for entry in reversed(entries):
+    entries = [Entry(when) for when in (0.5, 1.0, 1.0001, 1.0002, 1.0002, inf)]
+    for entry in entries:
         queue.add(entry)
-    assert [queue.pop_lone() for _ in range(4)] == [*entries[:3], None]
-    assert set(queue) == set(entries[3:])
-    assert queue.discard(entries[4])
-    assert queue.pop_lone() is entries[3]
+    for entry in entries:
+        assert queue.pop_first(nextafter(entry.when, -inf), wanting(entry)) is None
+        assert queue.pop_first(entry.when, lambda _: False) is None
+        assert set(queue) == set(entries[entries.index(entry) :])
+        assert queue.pop_first(entry.when, wanting(entry)) is entry
     assert not queue
-    assert list(queue) == []
+    assert queue.pop_first(inf, lambda _: True) is None
+
+
+def test_the_first_one_of_many() -> None:
+    queue: TimerQueue[Entry] = TimerQueue()
+    entries = [Entry(1.0) for _ in range(1000)]
+    for entry in entries:
+        queue.add(entry)
+    assert queue.pop_first(1.0, lambda _: True) is None
+    assert list(queue.due(1.0)) == entries
+
+
+def wanting(expected: Entry) -> Callable[[Entry], bool]:
+    return lambda entry: entry is expected
 
 
 def test_discarding_what_is_not_registered_does_nothing() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
@@ -27,8 +28,14 @@ _SECONDS_PER_TURN = 0.001
 # clock is always read, as that may have taken any time.
 _QUICK_TIMERS_PER_READING = 16
 
+# How many tasks are woken when the alarm rings, before the driver gets a turn.
+_WAKES_PER_RING = 64
+
 # How many of the timers that fired last the percentiles of lateness are about.
 _LATENESS_SAMPLES = 1024
+
+
+_only_wakes: Callable[[Waiter], bool] = attrgetter("_only_wakes")
 
 
 class Waiter(Protocol):
@@ -195,7 +202,7 @@ class State:
         """Refuse, unless a timer may be used here and now."""
         # As in _is_here(), which would take as long again.
         try:
-            if self._here() == self._home:
+            if self._here() is self._home:
                 return
         except RuntimeError:
             pass
@@ -226,7 +233,7 @@ class State:
     def is_here(self) -> bool:
         """Whether its timers may be used in this place."""
         try:
-            return self._here() == self._home
+            return self._here() is self._home
         except RuntimeError:
             return False
 
@@ -382,29 +389,39 @@ class State:
         if self._postponed:
             self._catch_up()
 
-    def fire_lone(self, now: float) -> bool:
-        """The alarm rings: do what is to be done without a turn of the driver's.
+    def wake_sleepers(self, now: float) -> bool:
+        """The alarm rings: do what can be done without a turn of the driver's.
 
-        That is, wake the first waiter that is due, if it is a task, and alone at its
-        deadline. Tells whether that was all there is to do.
+        That is, wake the tasks that are due, up to the first callback, and not too
+        many. Tells whether that was all there is to do.
         """
         if self._pass is not None:
             return False  # it has not been looked whether it is done
         queue, alarm = self._queue, self._alarm
-        try:
-            self._changing = True
-            waiter = queue.pop_lone()
-            if waiter is None:
-                return False
-            if waiter.when > now or not waiter._only_wakes:
-                queue.add(waiter)
-                return False
-            # Whoever rings does not have to be told.
-            alarm.deadline = queue.next_deadline()
-        finally:
-            self._changing = False
-        self._fire(waiter, now - waiter.when)
-        return alarm.deadline > now and (self._ownership() is not None or self.in_use)
+        for _ in range(_WAKES_PER_RING):
+            try:
+                self._changing = True
+                waiter = queue.pop_first(now, _only_wakes)
+                if waiter is None:
+                    return False
+                # Whoever rings does not have to be told.
+                alarm.deadline = queue.next_deadline()
+            finally:
+                self._changing = False
+            # As in _fire(), which would take as long again.
+            late = now - waiter.when
+            self.fired += 1
+            self.lateness.append(late)
+            if late > self.lateness_max:
+                self.lateness_max = late
+            if self._postponed:
+                self._catch_up()
+                if waiter in queue:
+                    continue
+            waiter._fire()
+            if alarm.deadline > now:
+                return self._ownership() is not None or self.in_use
+        return False
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""

@@ -23,7 +23,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 # A power of two, so that multiplying by it is exact and no two deadlines can end up
 # in cells of the wrong order.
@@ -32,6 +32,10 @@ _CELLS_PER_SECOND = 1024.0
 # A heap is put in order again once more than half of it is stale and it is larger
 # than this.
 _MIN_STALE = 64
+
+# Up to so many with the same deadline are taken out one by one: a dictionary takes the
+# longer to find its first key, the more there have been before it.
+_FEW = 64
 
 
 class Entry(Protocol):
@@ -193,39 +197,48 @@ class TimerQueue(Generic[EntryT]):
         cells = self._cells
         deadline = inf
         if cells:
-            cell = cells[cells.first()]
+            # As in first(), which would take as long again.
+            heap = cells._heap or cells.heap()
+            while (tick := heap[0]) not in cells:
+                heappop(heap)
+            cell = cells[tick]
             deadline = cell.first() if type(cell) is _SortedKeys else cell.when
         # What was registered for the next pass counts once this one has nothing left.
         if self._late and (not cells or deadline > self._pass_until):
             return min(entry.when for entry in self._late)
         return deadline
 
-    def pop_lone(self) -> EntryT | None:
-        """Take out the first entry, unless there are others with the same deadline.
+    def pop_first(self, now: float, wanted: Callable[[EntryT], bool]) -> EntryT | None:
+        """Take out the first entry, if it is due at *now*, and *wanted*.
 
-        No pass may be under way.
+        Where many have its deadline, it stays there: `due` is made for
+        many. No pass may be under way.
         """
-        loner: EntryT
+        first: EntryT
         cells = self._cells
         if not cells:
             return None
-        heap = cells.heap()
+        heap = cells._heap or cells.heap()
         while (tick := heap[0]) not in cells:
             heappop(heap)
         cell = cells[tick]
         if type(cell) is not _SortedKeys:
+            first = cell
+            if first.when > now or not wanted(first):
+                return None
             del cells[tick]
             heappop(heap)
-            loner = cell
-            return loner
+            return first
         place = cell[cell.first()]
         if type(place) is _Equals:
-            if len(place) > 1:
+            if len(place) > _FEW:
                 return None
-            (place,) = place
-        loner = place
-        self.discard(loner)
-        return loner
+            place = next(iter(place))
+        first = place
+        if first.when > now or not wanted(first):
+            return None
+        self.discard(first)
+        return first
 
     def due(self, now: float) -> Generator[EntryT, None, None]:
         """Make one pass: take out each entry that is due at *now*, in order.

@@ -37,6 +37,25 @@ class Autojump(trio.abc.Instrument):
     before the next deadline.
     """
 
+    # Not for the memory: Trio calls dir() for an instrument, and from then on CPython
+    # takes its time for the attributes of an object that has a dictionary.
+    __slots__ = (
+        "_asleep",
+        "_deadlocked",
+        "_failure",
+        "_first",
+        "_idleness",
+        "_jump_at",
+        "_look_twice",
+        "_others",
+        "_real",
+        "_report",
+        "_run",
+        "_time",
+        "notes_origins",
+        "waiting",
+    )
+
     def __init__(
         self,
         time: VirtualTime,
@@ -176,7 +195,7 @@ class Autojump(trio.abc.Instrument):
                 self._others.ring()  # as time may also have come there by itself
             if first < inf and first <= (now := self._time.now()):
                 for alarm in tuple(self._asleep):
-                    if alarm.deadline <= now and not alarm.state.fire_lone(now):
+                    if alarm.deadline <= now and not alarm.state.wake_sleepers(now):
                         alarm.wake()
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.

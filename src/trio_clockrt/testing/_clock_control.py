@@ -145,7 +145,7 @@ class ClockControl(trio.abc.Clock):
         # that is not somebody's who has changed it.
         asked = ClockControl.deadline_to_sleep_time
         if type(self).deadline_to_sleep_time is asked:
-            vars(self)[asked.__name__] = self._autojump.sleep_time
+            setattr(self, asked.__name__, self._autojump.sleep_time)
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
         step = to_finite_seconds(auto_advance, "auto_advance")

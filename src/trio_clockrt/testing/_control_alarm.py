@@ -56,7 +56,7 @@ class ControlAlarm(DriverAlarm):
         return hasattr(self, "state") and not self.state.alive
 
     def move(self, deadline: float) -> None:
-        self.deadline = max(deadline, LONG_AGO)
+        self.deadline = LONG_AGO if deadline == -inf else deadline
         if self._keeper.waiting:
             self._keeper.alarm_moved()
 

@@ -84,8 +84,6 @@ class StandAlone:
 
     # Alarms ask whether they should say that their deadline has changed.
     waiting = True
-    # Whether there have been any of these clocks at all.
-    exist = False
 
     def __init__(
         self, time: VirtualTime, idleness: Idleness, wake_run: Callable[[], None]
@@ -93,6 +91,8 @@ class StandAlone:
         # The run whose clock the control is, while there is one: then time moves there.
         self.own_run: TrioToken | None = None
         self.notes_origins = idleness.detect_deadlocks
+        # Whether there have been any of these clocks at all.
+        self.exist = False
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run

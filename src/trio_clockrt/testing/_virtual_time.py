@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from math import inf
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +17,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NANOSECONDS = 1_000_000_000
 
 
-class _Base(NamedTuple):
+@define(eq=False)
+class _Base:
     """What time it was when somebody moved it last."""
 
     # At this real time...
@@ -34,11 +37,11 @@ class _Base(NamedTuple):
 
     def counting(self, nanoseconds: int) -> _Base:
         instant = max(self.instant, nanoseconds / _NANOSECONDS)
-        return self._replace(nanoseconds=nanoseconds, instant=instant)
+        return _Base(self.real, nanoseconds, instant, self.rate, self.ahead)
 
     def gone_to(self, instant: float) -> _Base:
         nanoseconds = max(self.nanoseconds, to_nanoseconds(instant))
-        return self._replace(nanoseconds=nanoseconds, instant=instant)
+        return _Base(self.real, nanoseconds, instant, self.rate, self.ahead)
 
 
 class VirtualTime:
@@ -69,7 +72,7 @@ class VirtualTime:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        self._move(lambda now: now._replace(rate=rate))
+        self._move(lambda now: evolve(now, rate=rate))
 
     def instant(self) -> float:
         base, reached = self._base, self._reached
@@ -154,14 +157,14 @@ class VirtualTime:
 
         def move(now: _Base) -> _Base:
             step = _since_epoch(when) - now.ahead - now.nanoseconds
-            return now._replace(ahead=now.ahead + step) if step < 0 else now.plus(step)
+            return evolve(now, ahead=now.ahead + step) if step < 0 else now.plus(step)
 
         self._move(move)
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""
         nanoseconds = to_nanoseconds(seconds)
-        self._move(lambda now: now._replace(ahead=now.ahead + nanoseconds))
+        self._move(lambda now: evolve(now, ahead=now.ahead + nanoseconds))
 
     def _move(self, move: Callable[[_Base], _Base]) -> None:
         with self._lock:
@@ -181,9 +184,9 @@ class VirtualTime:
             base = base.gone_to(self._reached)
         more = int((real - base.real) * base.rate * _NANOSECONDS)
         if more:
-            return base.plus(more)._replace(real=real)
+            return evolve(base.plus(more), real=real)
         # Not even a nanosecond has passed, and the next reading is to count it.
-        return base if base.rate else base._replace(real=real)
+        return base if base.rate else evolve(base, real=real)
 
 
 def to_nanoseconds(seconds: float) -> int:
