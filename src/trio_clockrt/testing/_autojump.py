@@ -105,7 +105,7 @@ class Autojump(trio.abc.Instrument):
     def make_alarm(self) -> ControlAlarm:
         return ControlAlarm(self._asleep, self)
 
-    def alarm_moved(self) -> None:
+    def alarm_moved(self, _: float) -> None:
         """While Trio waits: by a host, by a signal handler or a finalizer."""
         self._first = None
         post(self._run, int)

@@ -31,7 +31,7 @@ class Keeper(Protocol):
     waiting: bool
     notes_origins: bool
 
-    def alarm_moved(self) -> None: ...
+    def alarm_moved(self, deadline: float, /) -> None: ...
 
 
 class ControlAlarm(DriverAlarm):
@@ -58,7 +58,7 @@ class ControlAlarm(DriverAlarm):
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
         if self._keeper.waiting:
-            self._keeper.alarm_moved()
+            self._keeper.alarm_moved(self.deadline)
 
     def wake(self) -> None:
         if self.deadline != -inf:

@@ -48,7 +48,7 @@ class LoneAlarm(ManualAlarm):
 
     def move(self, deadline: float) -> None:
         self.deadline = max(deadline, LONG_AGO)
-        self._keeper.alarm_moved()
+        self._keeper.alarm_moved(self.deadline)
 
     def note_run(self) -> None:
         super().note_run()
@@ -159,9 +159,12 @@ class StandAlone:
         if sleeping.is_over():
             self._asleep.pop(sleeping, None)
 
-    def alarm_moved(self) -> None:
+    def alarm_moved(self, deadline: float) -> None:
         self._wake_own_run()
-        self.ring()  # as it may be due already
+        if deadline <= self._time.instant():
+            self.ring()
+        else:
+            self.look_again()
 
     def look_again(self) -> None:
         """The watchers should: deadlines or settings have changed."""

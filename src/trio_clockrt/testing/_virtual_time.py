@@ -182,11 +182,11 @@ class VirtualTime:
         real = self._real()
         if self._reached > base.instant:
             base = base.gone_to(self._reached)
+        if not base.rate:
+            return _Base(real, base.nanoseconds, base.instant, 0.0, base.ahead)
         more = int((real - base.real) * base.rate * _NANOSECONDS)
-        if more:
-            return evolve(base.plus(more), real=real)
-        # Not even a nanosecond has passed, and the next reading is to count it.
-        return base if base.rate else evolve(base, real=real)
+        # If not even a nanosecond has passed, the next reading is to count it.
+        return evolve(base.plus(more), real=real) if more else base
 
 
 def to_nanoseconds(seconds: float) -> int:
