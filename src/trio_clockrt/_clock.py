@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import trio
@@ -9,11 +10,12 @@ from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_reschedule
 
 from ._durations import to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
+from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
 from ._timeouts import Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
-from ._waiters import TaskWaiter
+from ._waiters import TaskWaiter, ThreadWaiter, in_trio_run, is_in_worker_thread
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -137,7 +139,7 @@ class Clock(SimpleClock):
         """
         state = self._open_state()
         state.check()
-        return not state.on_run_clock
+        return not (state.on_run_clock and (state.in_one_run or state.is_here()))
 
     def _open_state(self) -> State:
         """The state, for something that needs timers."""
@@ -187,15 +189,16 @@ class Clock(SimpleClock):
         if self._ownership is None:
             self._refuse()
         state = self._state
-        del self  # to wait does not make anybody an owner
         state.check()
         if type(seconds) is not float or not seconds > 0:
             seconds = to_seconds(seconds, "seconds")
             if seconds == 0:
+                del self
                 await checkpoint()
                 return
         waiter = TaskWaiter(state, state.now() + seconds)
         state.add(waiter)
+        del self  # to wait does not make anybody an owner
         await wait_task_rescheduled(waiter.abort)
 
     @enable_ki_protection
@@ -224,15 +227,71 @@ class Clock(SimpleClock):
             60.0
         """
         state = self._open_state()
-        del self  # to wait does not make anybody an owner
         state.check()
         instant = to_instant(instant, "instant")
         if instant <= state.now():
+            del self
             await checkpoint()
         else:
             waiter = TaskWaiter(state, instant)
             state.add(waiter)
+            del self  # to wait does not make anybody an owner
             await wait_task_rescheduled(waiter.abort)
+
+    def delay_blocking(self, seconds: float | timedelta) -> None:
+        """Sleep in a thread outside of Trio, on a shared clock; never for less.
+
+        It is for clocks of `InactiveClock.new_shared`, and for threads that are none of
+        Trio's. In a worker thread of :func:`trio.to_thread.run_sync` it does what
+        :func:`trio.from_thread.run` with `delay` does, and so it ends early if the task
+        is cancelled that waits for the thread.
+
+        Args:
+            seconds: How long, in seconds or as a `~datetime.timedelta`; zero returns at
+                once, and ``inf`` is until the clock is gone.
+
+        Raises:
+            ValueError: if *seconds* is negative or NaN.
+            TypeError: if *seconds* is not a length of time.
+            trio.ClosedResourceError: if this object is closed.
+            ClockGone: if the clock is gone, or goes meanwhile.
+            RuntimeError: if called on a clock that is not shared, or in a Trio run.
+            trio.Cancelled: in a worker thread, if the task is cancelled.
+
+        Example::
+
+            >>> def work(clock):
+            ...     start = clock.instant()
+            ...     clock.delay_blocking(60)
+            ...     print(clock.instant() - start)
+            >>> async def main():
+            ...     async with InactiveClock.new_shared().activate() as (clock, driver):
+            ...         await trio.to_thread.run_sync(work, clock)
+            >>> trio.run(main, clock=ClockControl(autojump_threshold=0))
+            60.0
+        """
+        state = self._open_state()
+        if not state.shared:
+            raise RuntimeError(
+                "delay_blocking() needs a clock for many threads, from "
+                "InactiveClock.new_shared(); this one can only be used where it was "
+                "activated. From a worker thread, trio.from_thread.run(clock.delay, "
+                "seconds) does the same"
+            )
+        if in_trio_run():
+            raise RuntimeError(
+                "delay_blocking() would stop this whole Trio run, and not only this "
+                "task: use `await clock.delay(seconds)`"
+            )
+        state.check()
+        seconds = to_seconds(seconds, "seconds")
+        if is_in_worker_thread():
+            # Unless nobody waits for it any more, as its run has ended.
+            with suppress(trio.RunFinishedError):
+                trio.from_thread.run(self.delay, seconds)
+                return
+        if seconds:
+            ThreadWaiter(state, state.now() + seconds).wait()
 
     def periodic(
         self, period: float | timedelta, *, missed: MissedTick = MissedTick.DELAY
@@ -421,7 +480,9 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             a minute later
         """
-        return TimerNurseryBlock(self._open_state(), on_exit)
+        state = self._open_state()
+        kind = SharedTimerNursery if state.shared else TimerNursery
+        return TimerNurseryBlock(state, on_exit, kind)
 
     def timer_group(self) -> AbstractContextManager[TimerGroup, None]:
         """Open a group of timers, with ``with``, on a clock that no Trio task drives.
@@ -448,7 +509,8 @@ class Clock(SimpleClock):
             ...     driver.advance_timers()
             due
         """
-        return TimerGroupBlock(self._open_state())
+        state = self._open_state()
+        return TimerGroupBlock(state, SharedTimerGroup if state.shared else TimerGroup)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

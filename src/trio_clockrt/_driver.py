@@ -86,7 +86,9 @@ class ClockDriver:
             True
         """
         state = self._state
-        if not state.is_usable():
+        try:
+            state.check_home()
+        except ClockGone:
             return None
         deadline = state.next_deadline()
         return None if deadline == inf else deadline

@@ -35,7 +35,19 @@ if TYPE_CHECKING:
     from .testing import ClockControl
 
 
-class InactiveClock:
+class Isolated:
+    """Says of an `InactiveClock` that its clocks belong to where they are activated.
+
+    Each has timers of its own, which can only be used in that Trio run, or in that
+    thread, and which share nothing with those of others.
+    """
+
+
+class Shared:
+    """Says of an `InactiveClock` that its clock can be used from every thread."""
+
+
+class InactiveClock(Generic[S]):
     """A recipe for a clock, to be activated once: in a Trio run, or without Trio.
 
     Until then it is plain data: it has no timers and no time.
@@ -50,14 +62,48 @@ class InactiveClock:
         1
     """
 
-    def __init__(self) -> None:
+    def __init__(self: InactiveClock[Isolated]) -> None:
+        self._prepare(State)
+
+    def _prepare(self, kind: type[State]) -> None:
+        # What the timers are kept in.
+        self._kind = kind
         # Taken out in one step, by whichever thread is the first.
         self._left: list[None] = [None]
         # Whose time it is to follow, if it is not the run's.
         self._control: ClockControl | None = None
+        self._affinity: Affinity | None = None
 
     @classmethod
-    def from_control(cls, control: ClockControl) -> InactiveClock:
+    def new_shared(cls) -> InactiveClock[Shared]:
+        """A recipe for a clock that can be used from every thread.
+
+        That is, by tasks of the Trio run that activates it, by those of other runs in
+        other threads, and by threads without Trio: see `Clock.delay_blocking`. Its
+        instants are those of the run that activates it, wherever they are read. The
+        driver stays in that run, and when the clock is gone there, it is gone for all.
+
+        It costs more than a clock for each run, which needs no lock and wakes nobody
+        in other threads.
+
+        Example::
+
+            >>> async def elsewhere(clock):
+            ...     await clock.delay(0.01)
+            ...     return "done"
+            >>> async def main():
+            ...     async with InactiveClock.new_shared().activate() as (clock, driver):
+            ...         other_run = functools.partial(trio.run, elsewhere, clock)
+            ...         print(await trio.to_thread.run_sync(other_run))
+            >>> trio.run(main)
+            done
+        """
+        recipe: InactiveClock[Shared] = cls.__new__(cls)
+        recipe._prepare(SharedState)
+        return recipe
+
+    @classmethod
+    def from_control(cls, control: ClockControl) -> InactiveClock[Isolated]:
         """A recipe for a clock that a `~trio_clockrt.testing.ClockControl` moves.
 
         Activated in the run whose clock the control is, that is a clock as any other.
@@ -82,11 +128,11 @@ class InactiveClock:
         """
         if not hasattr(control, "_make_alarm"):
             raise TypeError(f"`control` must be a ClockControl, not {control!r}")
-        recipe = cls()
+        recipe = InactiveClock()
         recipe._control = control
         return recipe
 
-    def clone(self) -> InactiveClock:
+    def clone(self: InactiveClock[Isolated]) -> InactiveClock[Isolated]:
         """Another recipe for such a clock, whether or not this one is used up.
 
         Example::
@@ -99,9 +145,45 @@ class InactiveClock:
             >>> trio.run(main)
             False
         """
+        self._check_isolated("clone")
         recipe = InactiveClock()
         recipe._control = self._control
+        recipe._affinity = self._affinity
         return recipe
+
+    def relocate(
+        self: InactiveClock[Isolated], source: Affinity | None, destination: Affinity
+    ) -> None:
+        """Say which core this recipe is for.
+
+        It changes nothing about the clock but its `Clock.affinity`, as its timers are
+        made by whoever activates it, and near to that. Pin the thread there: see
+        `Affinity.pin_current_thread`.
+
+        Args:
+            source: The core that it comes from, or None if nobody knows.
+            destination: The core that it is for.
+
+        Raises:
+            TypeError: if one of them is something else, or if the clock is shared,
+                which belongs to no core.
+            ValueError: if *source* is not where it has been relocated to before.
+            RuntimeError: if it has been activated already.
+
+        Example::
+
+            >>> core0, core1 = trio_clockrt.affinity.pinned_affinities([2])
+            >>> recipe = InactiveClock()
+            >>> recipe.relocate(None, core1)
+            >>> clock, driver = recipe.activate_manual()
+            >>> clock.affinity == core1
+            True
+        """
+        self._check_isolated("relocate")
+        check_affinity(source, "source", optional=True)
+        check_affinity(destination, "destination")
+        self._check()
+        self._affinity = destination
 
     def activate(self) -> AbstractAsyncContextManager[tuple[Clock, ClockDriver]]:
         """Make the clock run, for as long as an ``async with`` block lasts.

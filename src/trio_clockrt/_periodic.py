@@ -142,7 +142,7 @@ class PeriodicTimer:
         1.5
     """
 
-    __slots__ = ("_busy", "_grid", "_state", "_task")
+    __slots__ = ("_free", "_grid", "_reset_at", "_state", "_task", "_waiter")
 
     def __init__(
         self, state: State, period: float | timedelta, missed: MissedTick
@@ -150,9 +150,13 @@ class PeriodicTimer:
         state.check()
         self._grid = make_grid(state, period, missed)
         self._state = state
-        self._busy = False
+        # Taken out, in one step, by whoever waits.
+        self._free: list[None] = [None]
         # The task that waits for a tick.
         self._task: trio.lowlevel.Task | None = None
+        # Of a shared clock: what it waits with, and whether it has been reset.
+        self._waiter: TaskWaiter | None = None
+        self._reset_at: float | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -168,35 +172,50 @@ class PeriodicTimer:
             trio.BusyResourceError: if another task is waiting for a tick already.
             ClockGone: if the clock is gone, or goes meanwhile.
         """
-        if self._busy:
+        try:
+            self._free.pop()
+        except IndexError:
             raise trio.BusyResourceError(
                 "another task is waiting for a tick of this timer already; make a "
                 "timer for each task, they are cheap"
-            )
-        self._busy = True
+            ) from None
         try:
             while True:
                 self._state.check()
+                self._restart_if_reset()
                 tick, now = self._grid.next_tick, self._state.now()
                 if tick > now:
-                    return await self._wait(tick)
-                await checkpoint()
-                if self._grid.next_tick == tick:  # nobody has reset it meanwhile
-                    self._grid.advance(self._state.now(), missed=tick < now)
-                    return tick
+                    tick = await self._wait(tick)
+                    if not self._restart_if_reset():
+                        return tick
+                else:
+                    await checkpoint()
+                    # If nobody has reset it meanwhile.
+                    if not self._restart_if_reset() and self._grid.next_tick == tick:
+                        self._grid.advance(self._state.now(), missed=tick < now)
+                        return tick
         finally:
-            self._busy = False
+            self._free.append(None)
+
+    def _restart_if_reset(self) -> bool:
+        if self._reset_at is None:
+            return False
+        now, self._reset_at = self._reset_at, None
+        self._grid.restart(now)
+        return True
 
     async def _wait(self, tick: float) -> float:
         waiter = _TickWaiter(self._state, tick)
         self._state.add(waiter)
         self._task = current_task()
         # For reset(). Trio clears it as soon as the task is woken, by whomever.
-        self._task.custom_sleep_data = waiter
+        self._task.custom_sleep_data = self._waiter = waiter
+        if self._reset_at is not None:
+            waiter.wake()
         try:
             await wait_task_rescheduled(waiter.abort)
         finally:
-            self._task = None
+            self._task = self._waiter = None
         if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
             self._grid.advance(waiter.when, missed=False)
         return waiter.when
@@ -223,6 +242,12 @@ class PeriodicTimer:
             3.5
         """
         self._state.check()
+        if self._state.shared:
+            # In any thread, so it is left to whoever waits.
+            self._reset_at = self._state.now()
+            if self._waiter is not None:
+                self._waiter.wake()
+            return
         self._grid.restart(self._state.now())
         if self._task is not None and self._task.custom_sleep_data is not None:
             self._task.custom_sleep_data.move(self._grid.next_tick)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from ._errors import ClockGone
@@ -44,10 +44,15 @@ class Waiter(Protocol):
     """
 
     when: float
-    # Whether firing it only wakes a task, and does nothing else.
-    _only_wakes: bool
-    # Whether it comes again and again, so that nobody waits for it in particular.
-    _periodic: bool
+    @property
+    def _only_wakes(self) -> bool:
+        """Whether firing it only wakes a task, and does nothing else."""
+        ...
+
+    @property
+    def _periodic(self) -> bool:
+        """Whether it comes again and again, and nobody waits for it in particular."""
+        ...
 
     def _fire(self) -> bool:
         """Do what is due, and tell whether that ran any code of the user's."""
@@ -104,9 +109,13 @@ class State:
         name: Who activated the clock, for people to read.
     """
 
+    # Whether it is used from many threads: see `SharedState`.
+    shared = False
+
     source: TimeSource
     now: Callable[[], float]
     driven: bool
+    in_one_run: bool
     on_run_clock: bool
     name: str
     firing: bool
@@ -132,6 +141,8 @@ class State:
         self.source = source
         self.now = source.now
         self.driven = driven
+        # Whether only tasks of the driver's own run can wait.
+        self.in_one_run = driven and not self.shared
         self.on_run_clock = on_run_clock
         self.notes_origins = alarm.notes_origins
         self.name = name
@@ -149,8 +160,8 @@ class State:
         self._postponed: deque[Callable[[], None]] = deque()
         # Whoever is told of the end; those who keep the clock alive, and the others.
         # Dictionaries for their order.
-        self._dependents: dict[Dependent, None] = {}
-        self._watchers: dict[Dependent, None] = {}
+        self._dependents: dict[Any, None] = {}
+        self._watchers: dict[Any, None] = {}
         # What callbacks of which group have raised, until somebody takes it.
         self.failures: list[tuple[object, BaseException]] = []
         self.registered = 0
@@ -219,9 +230,12 @@ class State:
                 if self.driven
                 else "whose loop calls advance_timers(). "
             )
-            + "A clock for many threads will come from InactiveClock.new_shared(), "
-            "which is not there yet"
+            + "A clock for many threads comes from InactiveClock.new_shared()"
         )
+
+    def check_home(self) -> None:
+        """Refuse, unless the driver may be used here and now."""
+        self.check()
 
     def gone(self) -> ClockGone:
         """What to raise once the clock is gone."""
@@ -348,12 +362,14 @@ class State:
 
     def fire_due(self, now: float | None) -> None:
         """Take a turn: fire what is due, or as much of it as fits into one."""
-        self.check()
+        self.check_home()
         if self.busy:
             raise RuntimeError(
                 "advance_timers() was called from inside a timer's callback; timers "
                 "that are due now fire when the callback has returned"
             )
+        if self._postponed:
+            self._catch_up()
         begin = reading = self.now()
         if now is not None and now > begin:
             raise ValueError(

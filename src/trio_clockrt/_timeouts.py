@@ -8,6 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
+from ._post import post
 from ._waiters import is_there, who_waits
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self._scope = trio.CancelScope(shield=shield)
         self._fail = fail
         self._gone = False
+        self._over = False
 
     @enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
@@ -61,6 +63,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._over = True
         self._state.discard(self)
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._scope.cancelled_caught:
@@ -72,11 +75,16 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         return caught
 
     def _fire(self) -> bool:
-        if is_there(self._run):
+        if self._run is not None and not is_there(self._run):
+            post(self._run, self._fire)
+        elif not self._over:
             self._scope.cancel()
         return True
 
     def _clock_gone(self) -> None:
-        if is_there(self._run):
+        if is_there(self._run) and not self._over:
             self._gone = not self._scope.cancel_called
             self._scope.cancel()
+
+    def _entries(self) -> tuple[Timeout]:
+        return (self,)

@@ -137,17 +137,11 @@ class Timer:
             at 50.0
             nobody there
         """
-        self._reset(seconds)
-
-    def _reset(self, seconds: float | timedelta) -> float:
         group, state = self._group, self._group._state
         if group._closed:
             group._refuse()
         state.check()
-        when = state.now() + to_seconds(seconds, "seconds")
-        group._pending[self] = None
-        state.move(self, when)
-        return when
+        group._move(self, state.now() + to_seconds(seconds, "seconds"))
 
     def _fire(self) -> bool:
         group = self._group
@@ -170,6 +164,13 @@ class Timer:
 
     def _act(self) -> None:
         run_callback(self._context, self._fn, self._args)
+
+    def _restart(self, when: float) -> None:
+        """Be reset to an instant, if it is periodic."""
+
+    def _next(self, now: float) -> float:
+        """When to fire the next time, if it is periodic, and fires now."""
+        raise AssertionError
 
     def _clock_gone(self) -> None:
         self._group._pending.pop(self, None)
@@ -205,10 +206,12 @@ class PeriodicCallback(Timer):
         super().__init__(group, grid.next_tick, fn, args)
         self._grid = grid
 
-    def _reset(self, seconds: float | timedelta) -> float:
-        when = super()._reset(seconds)
+    def _restart(self, when: float) -> None:
         self._grid.restart(when, first=0)
-        return when
+
+    def _next(self, now: float) -> float:
+        self._grid.advance(now, missed=self._grid.whole_period_late(now))
+        return self._grid.next_tick
 
     def _fire(self) -> bool:
         group, when = self._group, self.when
@@ -216,8 +219,7 @@ class PeriodicCallback(Timer):
             now = group._state.now()
             if self not in group._pending or self.when != when:
                 return True  # cancelled or reset while we looked at the clock
-            self._grid.advance(now, missed=self._grid.whole_period_late(now))
-            group._state.move(self, self._grid.next_tick)
+            group._state.move(self, self._next(now))
             if self not in group._pending:
                 group._state.discard(self)
                 return True

@@ -199,6 +199,11 @@ class TimerGroup:
         self._state.add(timer)
         return timer
 
+    def _move(self, timer: Timer, when: float) -> None:
+        self._pending[timer] = None
+        self._state.move(timer, when)
+        timer._restart(when)
+
     def _cancel(self, timer: Timer) -> bool:
         if not (timer.pending and self._state.is_usable()):
             return False
@@ -245,7 +250,7 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
 
     _usage = "`with clock.timer_group() as timers:`"
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, kind: type[TimerGroup]) -> None:
         state.check()
         if state.driven:
             raise RuntimeError(
@@ -254,12 +259,13 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
                 "timer_group() is for the clocks of activate_manual()"
             )
         self._state = state
+        self._kind = kind
 
     @enable_ki_protection
     def __enter__(self) -> TimerGroup:
         self._enter_once()
         self._state.check()
-        self._timers = TimerGroup(self._state)
+        self._timers = self._kind(self._state)
         return self._timers
 
     @enable_ki_protection

@@ -160,11 +160,16 @@ class TimerNursery(TimerGroup):
     async def _wait_until_idle(self, *, for_timers: bool) -> None:
         # From here on it is told, but that may have been a moment ago.
         self._parent = current_task()
-        while self._children or (for_timers and self._pending):
+        while not self._close_if_idle(for_timers=for_timers):
             self._parent_sleeps = True
             await wait_task_rescheduled(self._abort_wait)
+
+    def _close_if_idle(self, *, for_timers: bool) -> bool:
+        if self._children or (for_timers and self._pending):
+            return False
         # In the same breath, so that no finalizer registers one more.
         self._closed = True
+        return True
 
     def _abort_wait(self, _: object) -> Abort:
         self._parent_sleeps = False
@@ -266,12 +271,18 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
     _usage = "`async with clock.open_timers() as timers:`"
 
-    def __init__(self, state: State, on_exit: Literal["wait", "cancel"]) -> None:
+    def __init__(
+        self,
+        state: State,
+        on_exit: Literal["wait", "cancel"],
+        kind: type[TimerNursery],
+    ) -> None:
         if on_exit not in ("wait", "cancel"):
             raise ValueError(f"`on_exit` must be 'wait' or 'cancel', not {on_exit!r}")
         state.check()
         self._state = state
         self._on_exit = on_exit
+        self._kind = kind
 
     @enable_ki_protection
     async def __aenter__(self) -> TimerNursery:
@@ -280,7 +291,7 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
         _, run = who_waits(self._state)
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        self._timers = TimerNursery(self._state, nursery, run)
+        self._timers = self._kind(self._state, nursery, run)
         self._state.join(self._timers)
         return self._timers
 

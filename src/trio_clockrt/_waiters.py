@@ -1,10 +1,12 @@
-"""A task that a timer wakes, or the end of a clock."""
+"""A task, or a thread, that a timer wakes or the end of a clock."""
 
 from __future__ import annotations
 
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 import outcome
+import trio
 from trio.lowlevel import (
     Abort,
     Task,
@@ -16,6 +18,8 @@ from trio.lowlevel import (
     reschedule,
     wait_task_rescheduled,
 )
+
+from ._post import post
 
 if TYPE_CHECKING:
     from ._state import State
@@ -30,7 +34,7 @@ def who_waits(state: State) -> tuple[Task, TrioToken | None]:
             "only a Trio task can wait for a clock. Outside of Trio, set a timer: "
             "`with clock.timer_group() as timers:`, and timers.call_later()"
         ) from None
-    if state.driven:
+    if state.in_one_run:
         return task, None
     state.note_run()
     return task, current_trio_token()
@@ -45,6 +49,27 @@ def is_there(run: TrioToken | None) -> bool:
         return run is None or run == current_trio_token()
     except RuntimeError:
         return False
+
+
+def in_trio_run() -> bool:
+    """Whether blocking would stop a whole Trio run."""
+    try:
+        current_trio_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+def is_in_worker_thread() -> bool:
+    """Whether a task waits for this thread, which may then ask Trio for something.
+
+    If that task has been cancelled, so is whoever asks.
+    """
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_running(task: Task) -> bool:
@@ -83,7 +108,7 @@ class TaskWaiter:
         self._state = state
         # None once it has been cancelled.
         self._task: Task | None
-        if state.driven:
+        if state.in_one_run:
             self._run = None
             try:
                 self._task = current_task()
@@ -97,6 +122,12 @@ class TaskWaiter:
         """Wait for another instant instead; it must not have been woken."""
         self._state.move(self, when)
 
+    def wake(self) -> None:
+        """Wake it before its time, on a shared clock: from any thread."""
+        assert self._run is not None
+        self._state.discard(self)
+        post(self._run, self._fire)
+
     def abort(self, _: object) -> Abort:
         # In this order, as the clock may end before discard() returns.
         self._task = None
@@ -108,17 +139,23 @@ class TaskWaiter:
             return False
         if self._run is None:
             reschedule(self._task, _WOKEN)
-        elif is_there(self._run):
-            if _is_running(self._task):
-                # It is just about to wait, and a signal handler has moved the time.
-                self._run.run_sync_soon(self._fire)
-            else:
-                reschedule(self._task, _WOKEN)
+        elif is_there(self._run) and not _is_running(self._task):
+            # The end may have been posted as well.
+            task, self._task = self._task, None
+            reschedule(task, _WOKEN)
+        else:
+            # In its own run; and not while it is still running, about to wait, as a
+            # signal handler has moved the time.
+            post(self._run, self._fire)
         return False
 
     def _clock_gone(self) -> None:
         if self._task is not None and is_there(self._run):
-            reschedule(self._task, outcome.Error(self._state.gone()))
+            task, self._task = self._task, None
+            reschedule(task, outcome.Error(self._state.gone()))
+
+    def _entries(self) -> tuple[TaskWaiter]:
+        return (self,)
 
 
 class EndWaiter:
@@ -128,15 +165,53 @@ class EndWaiter:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        # None once it has been cancelled.
+        self._task: Task | None
         self._task, self._run = who_waits(state)
 
     def abort(self, _: object) -> Abort:
+        self._task = None
         self._state.unwatch(self)
         return Abort.SUCCEEDED
 
     def _clock_gone(self) -> None:
-        if is_there(self._run):
+        if self._task is not None and is_there(self._run):
             reschedule(self._task)
+
+    def _entries(self) -> tuple[()]:
+        return ()
+
+
+class ThreadWaiter:
+    """This thread, which is none of Trio's, about to wait for an instant."""
+
+    _only_wakes = True
+    _periodic = False
+    _run = None
+
+    def __init__(self, state: State, when: float) -> None:
+        self._state = state
+        self.when = when
+        # (A lock would do, but not where a finalizer may be the one to release it.)
+        self._news: SimpleQueue[outcome.Outcome[None]] = SimpleQueue()
+
+    def wait(self) -> None:
+        try:
+            self._state.add(self)
+            self._news.get().unwrap()
+        except KeyboardInterrupt:
+            self._state.discard(self)
+            raise
+
+    def _fire(self) -> bool:
+        self._news.put(outcome.Value(None))
+        return False
+
+    def _clock_gone(self) -> None:
+        self._news.put(outcome.Error(self._state.gone()))
+
+    def _entries(self) -> tuple[ThreadWaiter]:
+        return (self,)
 
 
 @enable_ki_protection

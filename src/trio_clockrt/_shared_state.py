@@ -1,0 +1,223 @@
+"""One activation that is used from many threads: what is done to it are messages."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import trio
+from trio.lowlevel import (
+    RunVar,
+    TrioToken,
+    add_instrument,
+    current_trio_token,
+    enable_ki_protection,
+)
+
+from ._post import post
+from ._state import State
+from ._timer_queue import TimerQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Protocol
+
+    from ._state import Dependent, Waiter
+
+    class SharedDependent(Dependent, Protocol):
+        # Where it has to be told; None if anywhere will do.
+        _run: TrioToken | None
+
+        def _entries(self) -> Collection[Waiter]:
+            """What it has in the queue."""
+            ...
+
+
+# So many messages may wait until the driver has something else to do; and so many are
+# read before others in the driver's run get a turn.
+_MESSAGES = 1024
+
+
+class SharedState(State):
+    """The timers of an activation that is used from many threads.
+
+    The queue is in the hands of the place where the driver is. What others want done
+    to it are messages, which are read there, one after the other: at once if it is
+    there that they are left, and otherwise as soon as the driver has to know of them.
+
+    Whoever has to be told of the end is a dependent, and takes part in that by what
+    Python does in one step: of all who take it out of the dictionary, one gets it. So
+    the end may come in any thread, and at any moment.
+
+    The `lock` is for timers that change together with the message about it. Nobody
+    calls anything while having it that might wait for another lock.
+    """
+
+    shared = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lock = RLock()
+        self._reading = False
+        # Whether the driver has to read a message before it would anyway.
+        self._urgent = False
+
+    def check(self) -> None:
+        if self._home is None:
+            raise self.gone()
+
+    def check_home(self) -> None:
+        self.check()
+        if not self.is_here():
+            place = "Trio run" if self.driven else "thread"
+            raise RuntimeError(
+                "the driver of a shared clock can only be used where the clock was "
+                f"activated, in that {place}; the clock itself can be used anywhere"
+            )
+
+    @property
+    def in_use(self) -> bool:
+        return super().in_use or bool(self._postponed)
+
+    def note_run(self) -> None:
+        """A task of this run is going to wait, or the driver to work."""
+        _this_run().states.add(self)
+
+    def join(self, dependent: Dependent) -> None:
+        self._tell_of_the_end(dependent, self._dependents)
+
+    def watch(self, watcher: Dependent) -> None:
+        self._tell_of_the_end(watcher, self._watchers)
+
+    def leave(self, dependent: Dependent) -> None:
+        self._dependents.pop(dependent, None)
+        if not self.in_use:
+            self._alarm.wake_soon()
+
+    def add(self, waiter: Waiter) -> None:
+        if self._home is None:
+            raise self.gone()
+        self._tell_of_the_end(waiter, self._dependents)
+        self.replace((), waiter)
+        self.deliver()
+
+    def discard(self, waiter: Waiter) -> None:
+        self._dependents.pop(waiter, None)
+        self.replace((waiter,))
+        self.deliver()
+
+    def discard_all(self, waiters: Collection[Waiter]) -> None:
+        self.replace(waiters)
+        self.deliver()
+
+    def replace(self, old: Collection[Waiter], new: Waiter | None = None) -> None:
+        """Leave the message that *new* is to be registered, and *old* no more.
+
+        `deliver` has to follow, without the lock.
+        """
+        when = inf if new is None else new.when
+        self._postponed.append(partial(self._replace, old, new, when))
+        for waiter in old:
+            when = min(when, waiter.when)
+        if when <= self._alarm.deadline or len(self._postponed) > _MESSAGES:
+            self._urgent = True
+
+    def deliver(self) -> None:
+        """Read what has been left, or see to it that it is read in time."""
+        if self.is_here():
+            self._catch_up()
+        elif self._urgent:
+            self._urgent = False
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        home = self._home
+        if isinstance(home, TrioToken):
+            post(home, self._read_some)
+
+    def _read_some(self) -> None:
+        if self.alive:
+            self._read(_MESSAGES)
+            if self._postponed:
+                self._wake_reader()
+
+    def _catch_up(self) -> None:
+        self._read(len(self._postponed))
+
+    def _read(self, how_many: int) -> None:
+        if self._reading or self._changing:
+            return  # whoever does so goes on
+        try:
+            self._reading = True
+            while how_many and self._postponed:
+                how_many -= 1
+                self._postponed.popleft()()
+        finally:
+            self._reading = False
+
+    def wake_sleepers(self, now: float) -> bool:  # noqa: ARG002
+        return False  # they may be anywhere
+
+    def _fire(self, waiter: Waiter, late: float) -> bool:
+        self._dependents.pop(waiter, None)
+        return super()._fire(waiter, late)
+
+    def _tell_of_the_end(self, who: Any, dependents: dict[Any, None]) -> None:
+        dependents[who] = None
+        if self._home is None:
+            # It has come just now, perhaps without seeing this one.
+            self._tell(who, dependents)
+
+    def _tell(self, who: SharedDependent, dependents: dict[Any, None]) -> None:
+        if dependents.pop(who, who) is not None:
+            return  # somebody else has
+        if who._run is None:
+            who._clock_gone()
+        else:
+            post(who._run, who._clock_gone)
+
+    def _end(self, anybody_there: bool) -> None:  # noqa: ARG002
+        if not self._changing:
+            self._end_pass()
+        self._queue = TimerQueue()
+        self._postponed.clear()
+        for dependents in (self._dependents, self._watchers):
+            for who in list(dependents):
+                self._tell(who, dependents)
+
+    def forget_run(self, run: TrioToken) -> None:
+        """It is over, and has perhaps left something behind."""
+        if self._home == run:
+            self.end("the Trio run that activated it has ended")
+        for dependents in (self._dependents, self._watchers):
+            for who in list(dependents):
+                if who._run == run and dependents.pop(who, who) is None:
+                    self.discard_all(who._entries())
+
+
+class _EndOfRun(trio.abc.Instrument):
+    """Tells shared clocks of the end of a run, however that comes."""
+
+    def __init__(self, run: TrioToken) -> None:
+        self._run = run
+        self.states: WeakSet[SharedState] = WeakSet()
+
+    @enable_ki_protection
+    def after_run(self) -> None:
+        for state in self.states:
+            state.forget_run(self._run)
+
+
+_ends: RunVar[_EndOfRun | None] = RunVar("shared clocks", None)
+
+
+def _this_run() -> _EndOfRun:
+    end = _ends.get()
+    if end is None:
+        end = _EndOfRun(current_trio_token())
+        _ends.set(end)
+        add_instrument(end)
+    return end

@@ -1,0 +1,158 @@
+"""Timers on a clock that is used from many threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ._post import post
+from ._timer_group import TimerGroup
+from ._timer_nursery import TimerNursery
+from ._waiters import is_there
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ._shared_state import SharedState
+    from ._timer import Timer
+
+# A run lets its tasks go on after so many timers or so many seconds on the clock.
+_TIMERS_PER_TURN = 1024
+_SECONDS_PER_TURN = 0.001
+
+
+class Entry:
+    """That a timer is set for an instant; it stands in the queue for the timer.
+
+    To reset the timer makes another one. So wherever and whenever this one comes up,
+    it can be told that it is out of date.
+    """
+
+    __slots__ = ("_group", "_timer", "when")
+
+    _only_wakes = False
+
+    def __init__(self, group: SharedTimerGroup, timer: Timer, when: float) -> None:
+        self._group = group
+        self._timer = timer
+        self.when = when
+
+    @property
+    def _periodic(self) -> bool:
+        return self._timer._periodic
+
+    @property
+    def _made_at(self) -> str:
+        return self._timer._made_at
+
+    def _fire(self) -> bool:
+        self._group._fire(self._timer, self)
+        return True
+
+    def _clock_gone(self) -> None: ...
+
+    def __repr__(self) -> str:
+        return repr(self._timer)
+
+
+class SharedTimerGroup(TimerGroup):
+    """Timers that may be set, reset and cancelled from any thread.
+
+    A timer changes together with the message about it: with the state's lock.
+    """
+
+    _state: SharedState
+    # For each timer the entry that is not out of date.
+    _pending: dict[Timer, Any]
+
+    def _register(self, timer: Timer) -> Timer:
+        self._move(timer, timer.when)
+        return timer
+
+    def _move(self, timer: Timer, when: float) -> None:
+        state = self._state
+        with state.lock:
+            if self._closed:
+                self._refuse()
+            state.check()
+            if timer._periodic:
+                timer._restart(when)
+            self._set(timer, when)
+        state.deliver()
+
+    def _set(self, timer: Timer, when: float) -> None:
+        old = self._pending.get(timer)
+        self._pending[timer] = new = Entry(self, timer, when)
+        timer.when = when
+        self._state.replace([old] if old else [], new)
+
+    def _cancel(self, timer: Timer) -> bool:
+        state = self._state
+        with state.lock:
+            if not timer.pending:
+                return False
+            state.replace([self._pending.pop(timer)])
+        state.deliver()
+        if not self._pending:
+            self._drained()
+        return True
+
+    def cancel_timers(self) -> None:
+        state = self._state
+        with state.lock:
+            state.replace(list(self._pending.values()))
+            self._pending.clear()
+        state.deliver()
+        self._drained()
+
+    def _fire(self, timer: Timer, entry: Entry) -> None:
+        state, over = self._state, self._is_over()
+        now = state.now() if timer._periodic else 0.0
+        with state.lock:
+            if self._pending.get(timer) is not entry:
+                return
+            del self._pending[timer]
+            if timer._periodic and not over:
+                self._set(timer, timer._next(now))
+        state.deliver()
+        if not self._pending:
+            self._drained()
+        if not over:
+            timer._run()
+
+
+class SharedTimerNursery(SharedTimerGroup, TimerNursery):
+    """Such timers in a nursery, in whose run they fire, wherever the driver is."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # What is due, and comes from another run.
+        self._due: deque[tuple[Timer, Entry]] = deque()
+
+    def _fire(self, timer: Timer, entry: Entry) -> None:
+        if is_there(self._run):
+            super()._fire(timer, entry)
+        else:
+            self._due.append((timer, entry))
+            post(self._token, self._fire_due)
+
+    def _fire_due(self) -> None:
+        begin = self._state.now()
+        for _ in range(_TIMERS_PER_TURN):
+            if not self._due:
+                return
+            super()._fire(*self._due.popleft())
+            if self._state.now() - begin > _SECONDS_PER_TURN:
+                break
+        post(self._token, self._fire_due)
+
+    def _close_if_idle(self, *, for_timers: bool) -> bool:
+        with self._state.lock:
+            return super()._close_if_idle(for_timers=for_timers)
+
+    def _clock_gone(self) -> None:
+        self._pending.clear()
+        super()._clock_gone()
+
+    def _entries(self) -> Collection[Any]:
+        return list(self._pending.values())
