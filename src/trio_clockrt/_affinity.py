@@ -101,9 +101,8 @@ memory_region_index=0, memory_region_count=1)
             ...     available_affinities()[0].pin_current_thread()
             ...     print("on one of", len(available_affinities()))
             >>> thread = threading.Thread(target=work)
-            >>> thread.start()
+            >>> thread.start(); thread.join()
             on one of 1
-            >>> thread.join()
         """
         if not can_pin():
             raise NotImplementedError(
