@@ -6,6 +6,7 @@ import datetime
 import functools
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -30,6 +31,7 @@ def _names_for_examples(doctest_namespace: dict[str, object]) -> None:
         datetime=datetime,
         functools=functools,
         math=math,
+        threading=threading,
         time=time,
         trio=trio,
         trio_clockrt=trio_clockrt,

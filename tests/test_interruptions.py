@@ -37,7 +37,8 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 SOURCE = Path(trio_clockrt.__file__).parent
-BESIDE_THE_LIBRARY = {"__main__.py", "_demo.py"}
+# (There is a test of its own for the runs on several cores.)
+BESIDE_THE_LIBRARY = {"__main__.py", "_demo.py", "_run_per_core.py"}
 # Awaits that do not wait, or do only in rare cases.
 MAY_NOT_WAIT = ("__aenter__", "checkpoint_if_cancelled")
 # Where Python looks for signals: as a function begins or goes on, and after calls.

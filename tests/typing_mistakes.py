@@ -12,6 +12,7 @@ import trio
 
 import trio_clockrt
 from trio_clockrt import Clock, InactiveClock, TimerNursery
+from trio_clockrt.affinity import Affinity, pinned_affinities, run_per_core
 
 
 def two(first: int, second: str) -> None: ...
@@ -65,6 +66,30 @@ async def blocks(clock: Clock) -> None:
         tick.upper()  # type: ignore[attr-defined]
     for _ in clock.periodic(1):  # type: ignore[attr-defined]
         pass
+
+
+async def on_core(clock: Clock, first: int) -> str:
+    return "result"
+
+
+def cores(affinities: list[Affinity]) -> None:
+    results: list[str] = run_per_core(on_core, 1)
+    results = run_per_core(on_core, 1, inactive=InactiveClock(), affinities=affinities)
+    results.sort()
+    run_per_core(on_core)  # type: ignore[arg-type]
+    run_per_core(on_core, "one")  # type: ignore[arg-type]
+    run_per_core(two, 1, "two")  # type: ignore[arg-type]
+    run_per_core(on_core, 1, affinities=4)  # type: ignore[arg-type]
+    run_per_core(on_core, 1, affinities=affinities[0])  # type: ignore[arg-type]
+    run_per_core(on_core, 1, inactive=None, name="one")  # type: ignore[call-arg]
+    pinned_affinities(2)  # type: ignore[arg-type]
+    pinned_affinities(["2"])  # type: ignore[list-item]
+    Affinity(0, 1, 0, 1)  # type: ignore[call-arg]
+
+
+async def cores_from_a_task() -> None:
+    results: list[str] = await trio.to_thread.run_sync(run_per_core, on_core, 1)
+    results.sort()
 
 
 def private() -> None:

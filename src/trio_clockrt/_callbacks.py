@@ -82,7 +82,7 @@ def _check_callable(fn: object, name: str, wanted: str) -> None:
         _close(fn)
         raise TypeError(
             f"`{name}` must be {wanted}, but it is {fn!r}: pass the function and its "
-            "arguments apart from each other, and it will be called when it is due"
+            "arguments apart from each other, and it will be called in its time"
         )
     if not callable(fn):
         raise TypeError(
