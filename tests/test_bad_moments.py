@@ -85,7 +85,14 @@ ALWAYS: dict[str, Use] = {
 }
 
 TABLES = OF_A_CLOCK, OF_A_NURSERY, OF_OTHERS, UNTIL_GONE, ALWAYS
-ELSEWHERE = {"clone", "cancel_scope", "open_clock", "activate"}
+ELSEWHERE = {
+    "affinity",
+    "clone",
+    "cancel_scope",
+    "delay_blocking",
+    "open_clock",
+    "activate",
+}
 
 
 def test_the_table_is_complete() -> None:

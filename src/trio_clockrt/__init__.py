@@ -3,7 +3,7 @@
 from ._clock import Clock
 from ._driver import ClockDriver, DriverStatistics
 from ._errors import ClockGone
-from ._inactive_clock import InactiveClock, open_clock
+from ._inactive_clock import InactiveClock, Isolated, Shared, open_clock
 from ._periodic import MissedTick, PeriodicTimer
 from ._simple_clock import SimpleClock
 from ._stopwatch import Stopwatch
@@ -17,8 +17,10 @@ __all__ = [
     "ClockGone",
     "DriverStatistics",
     "InactiveClock",
+    "Isolated",
     "MissedTick",
     "PeriodicTimer",
+    "Shared",
     "SimpleClock",
     "Stopwatch",
     "Timer",

@@ -76,6 +76,12 @@ memory_region_index=0, memory_region_count=1)
     # what the others stand for on this machine.
     _cpu: int | None = attrs.field(default=None, alias="_cpu", repr=False, eq=False)
 
+    def _is_in_machine_of(self, other: Affinity) -> bool:
+        return (self.processor_count, self.memory_region_count) == (
+            other.processor_count,
+            other.memory_region_count,
+        )
+
     def pin_current_thread(self) -> None:
         """Have the current thread run on this processor only, from now on.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._affinity import Affinity
     from ._state import Ownership, State
 
 
@@ -76,6 +77,18 @@ class Clock(SimpleClock):
             False
         """
         return self._state.alive
+
+    @property
+    def affinity(self) -> Affinity | None:
+        """The core that its recipe was relocated to: see `InactiveClock.relocate`.
+
+        Example::
+
+            >>> clock, driver = InactiveClock().activate_manual()
+            >>> print(clock.affinity)
+            None
+        """
+        return self._state.affinity
 
     def clone(self) -> Clock:
         """Another `Clock` of the same activation: one more owner of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 import trio
 from trio.lowlevel import (
@@ -15,10 +15,12 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
+from ._affinity import Affinity
 from ._alarm import ManualAlarm, TrioAlarm
 from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
+from ._shared_state import SharedState
 from ._state import State
 from ._time_source import RunSource, SystemSource
 
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
     from ._alarm import DriverAlarm
     from ._time_source import TimeSource
     from .testing import ClockControl
+
+
+# Whoever asks for a recipe without saying more means one of Isolated clocks. (At run
+# time, Python before 3.13 knows no defaults here.)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    S = TypeVar("S", "Isolated", "Shared", default="Isolated")
+else:
+    from typing import TypeVar
+
+    S = TypeVar("S", "Isolated", "Shared")
 
 
 class Isolated:
@@ -63,11 +77,8 @@ class InactiveClock(Generic[S]):
     """
 
     def __init__(self: InactiveClock[Isolated]) -> None:
-        self._prepare(State)
-
-    def _prepare(self, kind: type[State]) -> None:
         # What the timers are kept in.
-        self._kind = kind
+        self._kind = State
         # Taken out in one step, by whichever thread is the first.
         self._left: list[None] = [None]
         # Whose time it is to follow, if it is not the run's.
@@ -98,8 +109,8 @@ class InactiveClock(Generic[S]):
             >>> trio.run(main)
             done
         """
-        recipe: InactiveClock[Shared] = cls.__new__(cls)
-        recipe._prepare(SharedState)
+        recipe: InactiveClock[Any] = InactiveClock()
+        recipe._kind = SharedState
         return recipe
 
     @classmethod
@@ -167,7 +178,7 @@ class InactiveClock(Generic[S]):
         Raises:
             TypeError: if one of them is something else, or if the clock is shared,
                 which belongs to no core.
-            ValueError: if *source* is not where it has been relocated to before.
+            ValueError: if their counts are not those of one machine.
             RuntimeError: if it has been activated already.
 
         Example::
@@ -180,8 +191,17 @@ class InactiveClock(Generic[S]):
             True
         """
         self._check_isolated("relocate")
-        check_affinity(source, "source", optional=True)
-        check_affinity(destination, "destination")
+        for name, affinity in ("source", source), ("destination", destination):
+            if not isinstance(affinity, Affinity) and (affinity, name) != (
+                None,
+                "source",
+            ):
+                raise TypeError(f"`{name}` must be an Affinity, not {affinity!r}")
+        if source is not None and not source._is_in_machine_of(destination):
+            raise ValueError(
+                "`source` and `destination` must be of one machine, but their counts "
+                f"do not fit: {source!r}, {destination!r}"
+            )
         self._check()
         self._affinity = destination
 
@@ -241,11 +261,22 @@ class InactiveClock(Generic[S]):
             2
         """
         self._take()
-        if self._control is None:
-            return activate_alone(SystemSource(), ManualAlarm(), "activate_manual()")
-        time = self._control._time_source
-        alarm = self._control._make_lone_alarm()
-        return activate_alone(time, alarm, "activate_manual()")
+        source: TimeSource = SystemSource()
+        alarm = ManualAlarm()
+        if self._control is not None:
+            source = self._control._time_source
+            alarm = self._control._make_lone_alarm()
+        return activate_alone(
+            source, alarm, "activate_manual()", self._kind, self._affinity
+        )
+
+    def _check_isolated(self, what: str) -> None:
+        if self._kind is SharedState:
+            raise TypeError(
+                f"a shared clock has no {what}(): there is one of it, for all threads. "
+                "Activate it once, and hand its Clock around; or use a recipe for "
+                "each thread, InactiveClock()"
+            )
 
     def _check(self) -> None:
         if not self._left:
@@ -294,7 +325,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
 
     _usage = "`async with InactiveClock().activate() as (clock, driver):`"
 
-    def __init__(self, recipe: InactiveClock) -> None:
+    def __init__(self, recipe: InactiveClock[Any]) -> None:
         self._recipe = recipe
 
     @enable_ki_protection
@@ -317,13 +348,14 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             source, alarm = RunSource(run_clock), TrioAlarm()
         else:
             source, alarm = control._time_source, control._make_alarm()
-        state = State(
+        state = self._recipe._kind(
             source,
             alarm,
             current_trio_token,
             driven=True,
             on_run_clock=control in (None, run_clock),
             name=name,
+            affinity=self._recipe._affinity,
         )
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
@@ -398,11 +430,21 @@ _this_thread: Callable[[], object] = partial(getattr, _Threads(), "this")
 
 
 def activate_alone(
-    source: TimeSource, alarm: ManualAlarm, name: str
+    source: TimeSource,
+    alarm: ManualAlarm,
+    name: str,
+    kind: type[State] = State,
+    affinity: Affinity | None = None,
 ) -> tuple[Clock, ClockDriver]:
     """Make a clock that no Trio task drives, in the current thread."""
-    state = State(
-        source, alarm, _this_thread, driven=False, on_run_clock=False, name=name
+    state = kind(
+        source,
+        alarm,
+        _this_thread,
+        driven=False,
+        on_run_clock=False,
+        name=name,
+        affinity=affinity,
     )
     driver = ClockDriver(state)
     alarm.tie(driver, state)

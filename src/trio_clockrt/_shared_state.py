@@ -22,7 +22,7 @@ from ._state import State
 from ._timer_queue import TimerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
     from typing import Protocol
 
     from ._state import Dependent, Waiter
@@ -187,6 +187,10 @@ class SharedState(State):
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):
                 self._tell(who, dependents)
+
+    def forked(self) -> None:
+        super().forked()
+        self.lock = RLock()  # whoever had it is in the other process
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over, and has perhaps left something behind."""

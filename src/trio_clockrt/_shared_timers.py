@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ._post import post
+from ._timer import PeriodicCallback
 from ._timer_group import TimerGroup
 from ._timer_nursery import TimerNursery
 from ._waiters import is_there
@@ -66,19 +67,23 @@ class SharedTimerGroup(TimerGroup):
     _pending: dict[Timer, Any]
 
     def _register(self, timer: Timer) -> Timer:
-        self._move(timer, timer.when)
+        with self._state.lock:
+            self._check()
+            self._set(timer, timer.when)
+        self._state.deliver()
         return timer
 
     def _move(self, timer: Timer, when: float) -> None:
-        state = self._state
-        with state.lock:
-            if self._closed:
-                self._refuse()
-            state.check()
-            if timer._periodic:
-                timer._restart(when)
+        with self._state.lock:
+            self._check()
+            timer._restart(when)
             self._set(timer, when)
-        state.deliver()
+        self._state.deliver()
+
+    def _check(self) -> None:
+        if self._closed:
+            self._refuse()
+        self._state.check()
 
     def _set(self, timer: Timer, when: float) -> None:
         old = self._pending.get(timer)
@@ -112,7 +117,7 @@ class SharedTimerGroup(TimerGroup):
             if self._pending.get(timer) is not entry:
                 return
             del self._pending[timer]
-            if timer._periodic and not over:
+            if isinstance(timer, PeriodicCallback) and not over:
                 self._set(timer, timer._next(now))
         state.deliver()
         if not self._pending:

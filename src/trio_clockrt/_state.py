@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from contextlib import suppress
 from functools import partial
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
+from weakref import WeakSet, ref
 
 from ._errors import ClockGone
 from ._timer_queue import TimerQueue
@@ -16,6 +18,7 @@ from ._timer_queue import TimerQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator
 
+    from ._affinity import Affinity
     from ._time_source import TimeSource
 
 # A driver lets other tasks run after so many timers or so many seconds on its own
@@ -44,6 +47,7 @@ class Waiter(Protocol):
     """
 
     when: float
+
     @property
     def _only_wakes(self) -> bool:
         """Whether firing it only wakes a task, and does nothing else."""
@@ -107,6 +111,7 @@ class State:
             threads if a caller does. It may raise RuntimeError elsewhere.
         on_run_clock: Whether its instants are those of the Trio run.
         name: Who activated the clock, for people to read.
+        affinity: Which core it has been relocated to.
     """
 
     # Whether it is used from many threads: see `SharedState`.
@@ -118,6 +123,7 @@ class State:
     in_one_run: bool
     on_run_clock: bool
     name: str
+    affinity: Affinity | None
     firing: bool
     notes_origins: bool
     # If no task drives it: a task is going to wait, in the run that is here.
@@ -137,6 +143,7 @@ class State:
         driven: bool,
         on_run_clock: bool,
         name: str,
+        affinity: Affinity | None,
     ) -> None:
         self.source = source
         self.now = source.now
@@ -146,6 +153,7 @@ class State:
         self.on_run_clock = on_run_clock
         self.notes_origins = alarm.notes_origins
         self.name = name
+        self.affinity = affinity
         self._alarm = alarm
         self._here = here
         # None once the clock is gone.
@@ -169,6 +177,7 @@ class State:
         self.cancelled = 0
         self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
         self.lateness_max = 0.0
+        _alive.add(self)
 
     @property
     def alive(self) -> bool:
@@ -473,6 +482,20 @@ class State:
     def tell_everybody(self) -> None:
         self._end(True)
 
+    def forked(self) -> None:
+        """This is a child of the process with the driver, and nothing but a copy.
+
+        There is nobody to be told, and whatever wakes the driver, or a task, would
+        wake one in the parent process.
+        """
+        self._gone_because = (
+            f"it was activated in another process, of which process {os.getpid()} is a "
+            "fork; activate a clock here, or start processes in another way than fork"
+        )
+        self._home = None
+        self._ownership = lambda: None
+        self._dependents, self._watchers = {}, {}
+
     def _end(self, anybody_there: bool) -> None:
         self._end_pass()
         for waiter in self._queue.due(inf):
@@ -522,3 +545,15 @@ class State:
     def _wake_if_unused(self) -> None:
         if self._alarm.deadline != -inf and not self.in_use:
             self._alarm.wake_soon()
+
+
+_alive: WeakSet[State] = WeakSet()
+
+
+def _forked() -> None:
+    for state in _alive:
+        state.forked()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forked)

@@ -166,11 +166,7 @@ class Timer:
         run_callback(self._context, self._fn, self._args)
 
     def _restart(self, when: float) -> None:
-        """Be reset to an instant, if it is periodic."""
-
-    def _next(self, now: float) -> float:
-        """When to fire the next time, if it is periodic, and fires now."""
-        raise AssertionError
+        """It has been reset to this instant."""
 
     def _clock_gone(self) -> None:
         self._group._pending.pop(self, None)
