@@ -291,12 +291,12 @@ class Clock(SimpleClock):
                 "activated. From a worker thread, trio.from_thread.run(clock.delay, "
                 "seconds) does the same"
             )
+        state.check()
         if in_trio_run():
             raise RuntimeError(
                 "delay_blocking() would stop this whole Trio run, and not only this "
                 "task: use `await clock.delay(seconds)`"
             )
-        state.check()
         seconds = to_seconds(seconds, "seconds")
         if is_in_worker_thread():
             # Unless nobody waits for it any more, as its run has ended.
