@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
-from threading import RLock
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -61,13 +61,19 @@ class SharedState(State):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lock = RLock()
+        self._thread = get_ident()
         self._reading = False
+        self._defect: BaseException | None = None
         # Whether the driver has to read a message before it would anyway.
         self._urgent = False
 
     def check(self) -> None:
         if self._home is None:
             raise self.gone()
+
+    def is_here(self) -> bool:
+        # First what is cheap, for those who wait for the answer elsewhere.
+        return get_ident() == self._thread and super().is_here()
 
     def check_home(self) -> None:
         self.check()
@@ -143,6 +149,22 @@ class SharedState(State):
             self._read(_MESSAGES)
             if self._postponed:
                 self._wake_reader()
+            elif self._alarm.deadline <= self.now():
+                self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Fire what is due without the driver's task, which would wake up later."""
+        try:
+            super().fire_due(None)
+        except BaseException as exc:
+            # Here this would be a crash of the whole run.
+            self._defect = exc
+            self._alarm.wake_soon()
+
+    def fire_due(self, now: float | None) -> None:
+        if self._defect is not None:
+            raise self._defect
+        super().fire_due(now)
 
     def _catch_up(self) -> None:
         self._read(len(self._postponed))
