@@ -23,6 +23,7 @@ from math import inf
 from pathlib import Path
 from random import Random
 from statistics import median
+from threading import Semaphore, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import simpy
@@ -34,8 +35,9 @@ from rich.table import Table
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_clockrt import Clock, Timer, open_clock
+from trio_clockrt import Clock, InactiveClock, Timer, open_clock
 from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt.affinity import available_affinities, run_per_core
 from trio_clockrt.testing import ClockControl
 
 if TYPE_CHECKING:
@@ -310,6 +312,57 @@ def queueing(make: type[TimerQueue[Entry] | HeapQueue], operations: int) -> Laps
     return laps
 
 
+async def from_another_thread(calls: int, way: str) -> Laps:
+    """How long it takes until something is called in a run that sleeps."""
+    laps = Laps(calls)
+    took: list[float] = []
+    token = trio.lowlevel.current_trio_token()
+
+    def arrive(begin: float) -> None:
+        took.append((time.perf_counter() - begin) * 1e6)
+        arrived.release()
+
+    def call_later(begin: float) -> None:
+        timers.call_later(0, arrive, begin)
+
+    def run_sync(begin: float) -> None:
+        trio.from_thread.run_sync(arrive, begin, trio_token=token)
+
+    def call() -> None:
+        send = {"call_later": call_later, "from_thread.run_sync": run_sync}[way]
+        for _ in range(calls):
+            # So that the run sleeps again.
+            time.sleep(0.0003)
+            send(time.perf_counter())
+            arrived.acquire()
+        trio.from_thread.run_sync(done.set, trio_token=token)
+
+    arrived, done = Semaphore(0), trio.Event()
+    async with (
+        InactiveClock.new_shared().activate() as (clock, _),
+        clock.open_timers(on_exit="cancel") as timers,
+    ):
+        timers.call_later(3600, nothing)
+        Thread(target=call).start()
+        await done.wait()
+    laps.costs["from another thread"] = median(took)
+    return laps
+
+
+def on_each_core(cores: int, wait: str, operations: int) -> Laps:
+    """Waiting for what is due at once, in a run for each of so many cores."""
+    laps = Laps(cores * operations)
+
+    async def work(clock: Clock) -> None:
+        await waiting(lambda _: WAITS[wait](clock), 100, operations // 100, 1e-6)
+
+    begin = time.perf_counter()
+    run_per_core(work, affinities=available_affinities()[:cores])
+    cost = (time.perf_counter() - begin) * 1e6 / laps.operations
+    laps.costs[f"{cores} run{'s' * (cores > 1)} at once"] = cost
+    return laps
+
+
 class Benchmark(NamedTuple):
     # The first contender is ours, and what the others are compared with.
     contenders: dict[str, Contender]
@@ -346,6 +399,13 @@ def benchmarks(shrink: int) -> Iterator[Benchmark]:
         },
         most_rounds=2,
     )
+    calls = 2000 // shrink
+    ways = "call_later", "from_thread.run_sync"
+    yield Benchmark({w: in_trio(from_another_thread, calls, w) for w in ways})
+    for cores in sorted({1, len(available_affinities())}):
+        yield Benchmark(
+            {w: partial(on_each_core, cores, w, many) for w in WAITS}, most_rounds=3
+        )
     yield Benchmark(
         {
             "TimerQueue": partial(queueing, TimerQueue[Entry], most),
