@@ -205,6 +205,28 @@ def test_one_control_moves_the_clocks_of_all_runs() -> None:
         assert hour >= 3600
 
 
+def test_the_threads_have_ended_when_it_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main(clock: Clock) -> int:
+        return 5
+
+    def run(thread: threading.Thread) -> None:
+        original_run(thread)
+        somebody_waits.wait()
+
+    def join(thread: threading.Thread) -> None:
+        somebody_waits.set()
+        original_join(thread)
+
+    somebody_waits = threading.Event()
+    original_run, original_join = threading.Thread.run, threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "run", run)
+    monkeypatch.setattr(threading.Thread, "join", join)
+    assert run_per_core(main, affinities=cores(2)) == [5, 5]
+    assert core_threads() == []
+
+
 # --- what it refuses ---
 
 
