@@ -118,6 +118,7 @@ def run_per_core(
     for affinity in affinities:
         _check_type("each of `affinities`", affinity, Affinity)
         recipe = inactive.clone()
+        recipe.relocate(None, affinity)
         main = partial(_call, async_fn, args)
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
