@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from trio.lowlevel import current_root_task
 
+from ._await_chain import frames_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -61,8 +63,8 @@ def _tasks() -> Iterator[str]:
     for task in all_tasks():
         # The innermost place in the user's own code; Trio's tasks have none.
         places = [
-            f"{frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}"
-            for frame, line in task.iter_await_frames()
+            f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+            for frame in frames_of(task)
             if not frame.f_code.co_filename.startswith(libraries)
         ]
         if places:
