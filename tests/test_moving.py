@@ -1246,6 +1246,26 @@ def test_bad_async_input(
     trio.run(main, clock=control)
 
 
+def test_further_than_any_float() -> None:
+    control = ClockControl()
+    clock = control.to_clock()
+    message = r"no float can hold the instant 1e\+308 seconds after 1e\+308"
+    with clock.timer_group() as timers:
+        timers.call_later(1e308, int)
+        control.advance(1e308)
+        timer = timers.call_later(1e307, int)
+        for move in (control.jump, control.advance):
+            with pytest.raises(OverflowError, match=message):
+                move(1e308)
+        with pytest.raises(OverflowError, match=message):
+            trio.run(control.run_for, 1e308, clock=control)
+        assert timer.pending
+        assert control.current_time() == 1e308
+        assert timers.call_later(1e308, int).when == inf
+        control.jump(7e307)
+    assert clock.instant() == 1.7e308
+
+
 # --- floats that have been added up ---
 
 

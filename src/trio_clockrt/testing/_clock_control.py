@@ -232,6 +232,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             Exception: as for `advance`.
 
@@ -244,7 +245,7 @@ class ClockControl(trio.abc.Clock):
             1.0
         """
         self._used = True
-        self._time.add(_forward(seconds))
+        self._time.add(self._forward(seconds))
         self._by_hand.arrive()
 
     def advance(self, seconds: float | timedelta) -> None:
@@ -263,6 +264,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called from inside a callback of such a clock.
             Exception: what callbacks of a `TimerGroup` have raised, when everything has
@@ -280,7 +282,7 @@ class ClockControl(trio.abc.Clock):
             60.0
         """
         self._used = True
-        self._by_hand.advance(_forward(seconds))
+        self._by_hand.advance(self._forward(seconds))
 
     @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
@@ -299,6 +301,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called outside of a Trio task, in the wrong run, or while
                 another call is under way.
@@ -322,7 +325,7 @@ class ClockControl(trio.abc.Clock):
             60.0
         """
         self._used = True
-        await self._by_hand.run_for(_forward(seconds))
+        await self._by_hand.run_for(self._forward(seconds))
 
     @enable_ki_protection
     async def run_until(self, instant: float) -> None:
@@ -583,6 +586,19 @@ class ClockControl(trio.abc.Clock):
         """How long to wait for I/O, in real seconds; Trio calls this."""
         return self._autojump.sleep_time(deadline)
 
+    def _forward(self, seconds: float | timedelta) -> float:
+        step = to_step(seconds, "seconds")
+        if step < 0:
+            # In the words of MockClock, for tests that look for them.
+            raise ValueError("time can't go backwards")
+        if self._time.now() + step == inf:
+            raise OverflowError(
+                f"no float can hold the instant {step!r} seconds after "
+                f"{self._time.now()!r}, so time has not been moved; a new ClockControl "
+                "begins at 0.0"
+            )
+        return step
+
     def _make_alarm(self) -> DriverAlarm:
         self._used = True
         if current_trio_token() == self._others.own_run:
@@ -623,14 +639,6 @@ def _is_in_a_task_of(run: TrioToken) -> bool:
         return current_trio_token() == run
     except RuntimeError:
         return False
-
-
-def _forward(seconds: float | timedelta) -> float:
-    step = to_step(seconds, "seconds")
-    if step < 0:
-        # In the words of MockClock, for tests that look for them.
-        raise ValueError("time can't go backwards")
-    return step
 
 
 def _aware(when: object, name: str) -> datetime:
