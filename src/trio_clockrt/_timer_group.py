@@ -11,6 +11,7 @@ from ._callbacks import check_callback
 from ._durations import to_instant, to_seconds
 from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
+from ._post import current_run
 from ._timer import PeriodicCallback, Timer
 
 if TYPE_CHECKING:
@@ -259,6 +260,9 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
     def __enter__(self) -> TimerGroup:
         self._enter_once()
         self._state.check()
+        if current_run() is not None:
+            # Who moves the time may want to see when this run has nothing to do.
+            self._state.note_run()
         self._timers = TimerGroup(self._state)
         return self._timers
 

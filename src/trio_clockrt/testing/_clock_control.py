@@ -527,7 +527,9 @@ class ClockControl(trio.abc.Clock):
         tests in a run whose own clock is real, so that only what holds this clock is
         virtual. Tasks may wait for it, and time may jump by itself when nothing else
         happens: see `autojump_threshold`. (A real :func:`trio.sleep` counts as
-        nothing.) As for any clock, its timers belong to the thread that makes it.
+        nothing.) That is in runs where it is made, a task waits for it, or its
+        `timer_group` is opened; nobody looks at a run that it came into otherwise. As
+        for any clock, its timers belong to the thread that makes it.
 
         All that are made in a thread are owners of the same clock: see `Clock.clone`.
 
