@@ -527,9 +527,9 @@ class ClockControl(trio.abc.Clock):
         tests in a run whose own clock is real, so that only what holds this clock is
         virtual. Tasks may wait for it, and time may jump by itself when nothing else
         happens: see `autojump_threshold`. (A real :func:`trio.sleep` counts as
-        nothing.) That is in runs where it is made, a task waits for it, or its
-        `timer_group` is opened; nobody looks at a run that it came into otherwise. As
-        for any clock, its timers belong to the thread that makes it.
+        nothing.) That is in a run in which it is made, a task waits for it, or its
+        `~trio_clockrt.Clock.timer_group` is opened. As for any clock, its timers
+        belong to the thread that makes it.
 
         All that are made in a thread are owners of the same clock: see `Clock.clone`.
 
@@ -591,8 +591,11 @@ class ClockControl(trio.abc.Clock):
     def _forward(self, seconds: float | timedelta) -> float:
         step = to_step(seconds, "seconds")
         if step < 0:
-            # In the words of MockClock, for tests that look for them.
-            raise ValueError("time can't go backwards")
+            # What MockClock says, to the letter, as tests look for that.
+            raise ValueError("time can't go backwards") from ValueError(
+                f"`seconds` must be non-negative, but it is {seconds!r}; to set back "
+                "the system time alone, use adjust_system_time()"
+            )
         if self._time.now() + step == inf:
             raise OverflowError(
                 f"no float can hold the instant {step!r} seconds after "
