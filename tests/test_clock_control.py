@@ -6,6 +6,7 @@ import datetime
 import re
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
@@ -667,3 +668,40 @@ def test_what_mock_clock_leaves_out(
     with pytest.raises(ValueError, match=r"0$|backwards$") as caught:
         use(ClockControl())
     assert re.search(cause, str(caught.value.__cause__))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("instant", "; a clock has it, and to_clock() makes one"),
+        ("delay", "; a clock has it, and to_clock() makes one"),
+        ("now", ""),
+        ("autojump_treshold", ""),
+    ],
+)
+def test_mistyped_names(name: str, hint: str) -> None:
+    control: Any = ClockControl()
+    message = f"'ClockControl' object has no attribute {name!r}{hint}"
+    with pytest.raises(AttributeError) as caught:
+        getattr(control, name)
+    assert str(caught.value) == message
+    with pytest.raises(AttributeError) as caught:
+        setattr(control, name, 0)
+    assert str(caught.value) == message
+    assert (caught.value.name, caught.value.obj) == (name, control)
+
+
+def test_attributes_of_somebody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(ClockControl):
+        def __init__(self) -> None:
+            super().__init__(rate=2)
+            self.colour = "blue"
+
+    mine: Any = Mine()
+    assert (mine.colour, mine.rate) == ("blue", 2)
+    with pytest.raises(AttributeError, match=r"'Mine'.*'instant'; a clock has it"):
+        mine.instant()
+    control: Any = ClockControl()
+    monkeypatch.setattr(control, "jump", int)
+    assert control.jump(1) == 1
+    assert weakref.ref(control)() is control

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
@@ -581,7 +581,8 @@ class ClockControl(trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
-        self._used = True
+        if not self._used:  # as it costs more to set it
+            self._used = True
         return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -636,6 +637,29 @@ class ClockControl(trio.abc.Clock):
 
     def __repr__(self) -> str:
         return f"<ClockControl, instant {self._time.now():.6f}>"
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            _refuse_name(self, name)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            # What is private, or a subclass of somebody's, is not ours to check.
+            ours = type(self) is ClockControl and not name.startswith("_")
+            if ours and not hasattr(ClockControl, name):
+                _refuse_name(self, name)
+            super().__setattr__(name, value)
+
+
+def _refuse_name(control: ClockControl, name: str) -> NoReturn:
+    hint = "; a clock has it, and to_clock() makes one" if hasattr(Clock, name) else ""
+    # With the latter two, Python says what it could have been.
+    raise AttributeError(
+        f"{type(control).__name__!r} object has no attribute {name!r}{hint}",
+        name=name,
+        obj=control,
+    )
 
 
 def _is_in_a_task_of(run: TrioToken) -> bool:
