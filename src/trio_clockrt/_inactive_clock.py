@@ -184,6 +184,12 @@ class InactiveClock:
             "clock only; activate a clone() of it, or call open_clock() again"
         ) from None
 
+    def __reduce__(self) -> tuple[Callable[..., InactiveClock], tuple[object, ...]]:
+        # A copy is a clone; it shares nothing with this one.
+        if self._control is None:
+            return InactiveClock, ()
+        return InactiveClock.from_control, (self._control,)
+
     def __repr__(self) -> str:
         return f"<InactiveClock{'' if self._left else ', activated already'}>"
 

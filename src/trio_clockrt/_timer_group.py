@@ -13,6 +13,7 @@ from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
 from ._timer import PeriodicCallback, Timer
+from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     ArgsT = TypeVarTuple("ArgsT")
 
 
-class TimerGroup:
+class TimerGroup(Uncopied):
     """Timers that call functions. Where there is Trio, see `TimerNursery`.
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
@@ -38,6 +39,8 @@ class TimerGroup:
     with the same deadline in the order in which they were registered. The function
     runs in the context (see :mod:`contextvars`) in which it was registered.
     """
+
+    _instead = "open another one, with timer_group() or open_timers()"
 
     def __init__(self, state: State) -> None:
         self._state = state

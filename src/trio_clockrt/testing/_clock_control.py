@@ -22,6 +22,7 @@ from .._durations import (
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
+from .._uncopied import Uncopied
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
 from ._by_hand import ByHand
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from .._time_source import TimeSource
 
 
-class ClockControl(trio.abc.Clock):
+class ClockControl(Uncopied, trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
@@ -110,6 +111,7 @@ class ClockControl(trio.abc.Clock):
         True
     """
 
+    _instead = "make another one, or hand this one around"
     # A place for another one, should a test want to move real time too. In a class,
     # where freezegun does not look for what it could replace.
     _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
