@@ -670,18 +670,10 @@ def test_what_mock_clock_leaves_out(
     assert re.search(cause, str(caught.value.__cause__))
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("instant", "; a clock has it, and to_clock() makes one"),
-        ("delay", "; a clock has it, and to_clock() makes one"),
-        ("now", ""),
-        ("autojump_treshold", ""),
-    ],
-)
-def test_mistyped_names(name: str, hint: str) -> None:
+@pytest.mark.parametrize("name", ["instant", "now", "autojump_treshold"])
+def test_mistyped_names(name: str) -> None:
     control: Any = ClockControl()
-    message = f"'ClockControl' object has no attribute {name!r}{hint}"
+    message = f"'ClockControl' object has no attribute {name!r}"
     with pytest.raises(AttributeError) as caught:
         getattr(control, name)
     assert str(caught.value) == message
@@ -699,8 +691,6 @@ def test_attributes_of_somebody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
 
     mine: Any = Mine()
     assert (mine.colour, mine.rate) == ("blue", 2)
-    with pytest.raises(AttributeError, match=r"'Mine'.*'instant'; a clock has it"):
-        mine.instant()
     control: Any = ClockControl()
     monkeypatch.setattr(control, "jump", int)
     assert control.jump(1) == 1

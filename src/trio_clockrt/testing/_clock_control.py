@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
@@ -143,11 +143,6 @@ class ClockControl(Uncopied, trio.abc.Clock):
         self._autojump = Autojump(
             self._time, self._idleness, self._others, self._real_time, self._report
         )
-        # Trio asks whenever it has nothing else to do. Without a step in between, if
-        # that is not somebody's who has changed it.
-        asked = ClockControl.deadline_to_sleep_time
-        if type(self).deadline_to_sleep_time is asked:
-            setattr(self, asked.__name__, self._autojump.sleep_time)
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
         step = to_finite_seconds(auto_advance, "auto_advance")
@@ -571,7 +566,16 @@ class ClockControl(Uncopied, trio.abc.Clock):
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
+        self._used = True
         self._autojump.start()
+        # Trio asks these all the time. It need not ask through us, unless somebody has
+        # changed how.
+        for asked, tells in (
+            (ClockControl.current_time, self._time.instant),
+            (ClockControl.deadline_to_sleep_time, self._autojump.sleep_time),
+        ):
+            if getattr(type(self), asked.__name__) is asked:
+                setattr(self, asked.__name__, tells)
         if self._seed is not None:
             SeededSchedule(self._seed)
 
@@ -583,8 +587,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
-        if not self._used:  # as it costs more to set it
-            self._used = True
+        self._used = True
         return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -643,25 +646,17 @@ class ClockControl(Uncopied, trio.abc.Clock):
     # Hidden from type checkers, which are to find these mistakes.
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> NoReturn:
-            _refuse_name(self, name)
-
         def __setattr__(self, name: str, value: object) -> None:
             # What is private, or a subclass of somebody's, is not ours to check.
             ours = type(self) is ClockControl and not name.startswith("_")
             if ours and not hasattr(ClockControl, name):
-                _refuse_name(self, name)
+                # With the latter two, Python says what it could have been.
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}",
+                    name=name,
+                    obj=self,
+                )
             super().__setattr__(name, value)
-
-
-def _refuse_name(control: ClockControl, name: str) -> NoReturn:
-    hint = "; a clock has it, and to_clock() makes one" if hasattr(Clock, name) else ""
-    # With the latter two, Python says what it could have been.
-    raise AttributeError(
-        f"{type(control).__name__!r} object has no attribute {name!r}{hint}",
-        name=name,
-        obj=control,
-    )
 
 
 def _is_in_a_task_of(run: TrioToken) -> bool:
