@@ -160,7 +160,11 @@ def _time_of(item: pytest.Function) -> _VirtualTime:
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    time = _VirtualTime(metafunc.definition)
+    try:
+        time = _VirtualTime(metafunc.definition)
+    except pytest.fail.Exception as error:
+        # The first to read the mark, where pytest names only the file.
+        raise _failure(f"{metafunc.definition.nodeid}: {error}") from None
     seeds = metafunc.config.getoption("clock_seeds") or time.seeds
     if seeds and time.wanted and "seed" not in time.arguments:
         metafunc.parametrize(

@@ -18,6 +18,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_clockrt import Clock, ClockDriver, InactiveClock, TimerNursery, open_clock
+from trio_clockrt.testing import ClockControl
 
 Use = Callable[[Clock, ClockDriver, TimerNursery, Any], object]
 
@@ -331,6 +332,63 @@ async def test_a_clock_cannot_be_copied() -> None:
         for use in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=r"clone\(\) makes another owner"):
                 use(clock)
+
+
+@pytest.mark.parametrize(
+    "use", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"]
+)
+async def test_what_cannot_be_copied(use: Callable[[object], object]) -> None:
+    async with InactiveClock().activate() as (clock, driver):
+        async with clock.open_timers(on_exit="cancel") as timers:
+            control = ClockControl()
+            manual = control.to_clock()
+            with manual.timer_group() as group:
+                cases: list[tuple[object, str]] = [
+                    (driver, "activate another InactiveClock"),
+                    (timers, "open another one"),
+                    (group, "open another one"),
+                    (timers.call_later(60, int), "set another one"),
+                    (timers.start_later(60, trio.sleep, 1), "set another one"),
+                    (timers.call_every(60, int), "set another one"),
+                    (group.call_later(60, int), "set another one"),
+                    (clock.periodic(1), r"call periodic\(\) again"),
+                    (control, "make another one"),
+                ]
+                for thing, instead in cases:
+                    with pytest.raises(TypeError, match=instead) as caught:
+                        use(thing)
+                    assert "cannot be copied or pickled; " in str(caught.value)
+
+
+def pickled(recipe: InactiveClock) -> InactiveClock:
+    copied = pickle.loads(pickle.dumps(recipe))
+    assert isinstance(copied, InactiveClock)
+    return copied
+
+
+@pytest.mark.parametrize("copy_it", [copy.copy, copy.deepcopy, pickled])
+async def test_a_copy_of_a_recipe_is_a_clone(
+    copy_it: Callable[[InactiveClock], InactiveClock],
+) -> None:
+    recipe = InactiveClock()
+    before = copy_it(recipe)
+    async with recipe.activate() as (one, _):
+        async with before.activate() as (two, _):
+            async with copy_it(recipe).activate() as (three, _):
+                one.close()
+                two.close()
+                assert three.alive
+
+
+async def test_a_copy_of_a_recipe_has_the_same_control() -> None:
+    control = ClockControl()
+    recipe = copy.copy(InactiveClock.from_control(control))
+    async with recipe.activate() as (clock, _):
+        control.jump(5)
+        assert clock.instant() == 5
+    for use in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"ClockControl.* cannot be copied"):
+            use(recipe)
 
 
 async def test_numbers_that_cannot_be_shown() -> None:

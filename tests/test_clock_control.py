@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import re
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
@@ -590,7 +592,12 @@ BAD: list[tuple[str, Callable[[ClockControl], object], type[Exception], str]] = 
     ("at naive", lambda c: ClockControl(NAIVE), ValueError, "`at`.*timezone"),
     ("at str", lambda c: ClockControl("2000"), TypeError, "`at`.*'2000'"),  # type: ignore[arg-type]
     ("at date", lambda c: ClockControl(Y2K.date()), TypeError, "`at`"),  # type: ignore[arg-type]
-    ("rate negative", lambda c: ClockControl(rate=-1), ValueError, "rate must be >= 0"),
+    (
+        "rate negative",
+        lambda c: ClockControl(rate=-1),
+        ValueError,
+        "^rate must be >= 0$",
+    ),
     ("rate nan", lambda c: setattr(c, "rate", nan), ValueError, "`rate`.*nan"),
     ("rate inf", lambda c: setattr(c, "rate", inf), ValueError, "`rate`.*inf"),
     ("rate str", lambda c: setattr(c, "rate", "1"), TypeError, "`rate`.*'1'"),
@@ -641,3 +648,50 @@ def test_bad_input(
     assert control.current_time() == 1
     assert control.to_simple_clock().system_time().second == 1
     assert (control.rate, control.autojump_threshold) == (0, inf)
+
+
+@pytest.mark.parametrize(
+    ("use", "cause"),
+    [
+        (lambda c: setattr(c, "rate", -0.5), "`rate`.* -0.5; at 0 time stands still"),
+        (lambda c: c.jump(-1), r"`seconds`.* -1; .*adjust_system_time\(\)"),
+        (
+            lambda c: c.advance(datetime.timedelta(seconds=-1)),
+            r"`seconds`.*timedelta\(.*adjust_system_time\(\)",
+        ),
+    ],
+)
+def test_what_mock_clock_leaves_out(
+    use: Callable[[ClockControl], object], cause: str
+) -> None:
+    """Its messages say neither what was given nor what to do; so their cause does."""
+    with pytest.raises(ValueError, match=r"0$|backwards$") as caught:
+        use(ClockControl())
+    assert re.search(cause, str(caught.value.__cause__))
+
+
+@pytest.mark.parametrize("name", ["instant", "now", "autojump_treshold"])
+def test_mistyped_names(name: str) -> None:
+    control: Any = ClockControl()
+    message = f"'ClockControl' object has no attribute {name!r}"
+    with pytest.raises(AttributeError) as caught:
+        getattr(control, name)
+    assert str(caught.value) == message
+    with pytest.raises(AttributeError) as caught:
+        setattr(control, name, 0)
+    assert str(caught.value) == message
+    assert (caught.value.name, caught.value.obj) == (name, control)
+
+
+def test_attributes_of_somebody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(ClockControl):
+        def __init__(self) -> None:
+            super().__init__(rate=2)
+            self.colour = "blue"
+
+    mine: Any = Mine()
+    assert (mine.colour, mine.rate) == ("blue", 2)
+    control: Any = ClockControl()
+    monkeypatch.setattr(control, "jump", int)
+    assert control.jump(1) == 1
+    assert weakref.ref(control)() is control

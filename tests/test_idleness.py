@@ -315,6 +315,36 @@ def test_the_second_begins_with_each_worker(real: HandMovedTime) -> None:
     assert caught == []
 
 
+def test_each_run_has_a_second_of_its_own(real: HandMovedTime) -> None:
+    async def slow() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, worker)
+            await control.to_clock().delay(5)
+
+    async def other() -> None:
+        with scope:
+            await control.to_clock().delay(5)
+
+    def run_another() -> None:
+        script = Script(scope.cancel)
+        run = partial(trio.run, other, instruments=[script])
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert script.steps == []
+        real.now += 1
+
+    worker = Worker()
+    scope = trio.CancelScope()
+    control = jumping()
+    control._real_clock = real
+    script = Script(run_another, worker.enough.set)
+    with nothing_else_is_said() as caught:
+        trio.run(slow, instruments=[script])
+    (warning,) = caught
+    assert "Worker object" in str(warning.message)
+
+
 def test_no_warning_where_threads_are_ignored(real: HandMovedTime) -> None:
     async def main() -> None:
         worker = Worker()

@@ -1246,6 +1246,67 @@ def test_bad_async_input(
     trio.run(main, clock=control)
 
 
+@pytest.mark.parametrize("when", [0, -10])
+def test_a_timer_that_is_always_due(
+    when: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again() -> None:
+        timers.call_at(clock.instant() + when, again)
+
+    monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 1000)
+    control = ClockControl(detect_deadlocks=True)
+    clock = control.to_clock()
+    message = (
+        r"1000 times at instant 5.0, .*<Timer for .*again,.*, made at .*, in again"
+    )
+    with clock.timer_group() as timers:
+        timers.call_later(5, again)
+        with pytest.raises(RuntimeError, match=message):
+            control.advance(10)
+        assert control.current_time() == 5
+        with pytest.raises(RuntimeError, match=message):
+            trio.run(control.run_for, 10)
+        assert control.current_time() == 5
+
+
+def test_many_timers_at_one_instant_after_the_other() -> None:
+    def again() -> None:
+        log.append(clock.instant())
+        if len(log) % 3:
+            timers.call_later(0, again)
+        elif len(log) < 30:
+            timers.call_later(1, again)
+
+    log: list[float] = []
+    clock = (control := ClockControl()).to_clock()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 3)
+        with clock.timer_group() as timers:
+            timers.call_later(1, again)
+            control.advance(20)
+    assert log == sorted([*range(1, 11)] * 3)
+
+
+def test_further_than_any_float() -> None:
+    control = ClockControl()
+    clock = control.to_clock()
+    message = r"no float can hold the instant 1e\+308 seconds after 1e\+308"
+    with clock.timer_group() as timers:
+        timers.call_later(1e308, int)
+        control.advance(1e308)
+        timer = timers.call_later(1e307, int)
+        for move in (control.jump, control.advance):
+            with pytest.raises(OverflowError, match=message):
+                move(1e308)
+        with pytest.raises(OverflowError, match=message):
+            trio.run(control.run_for, 1e308, clock=control)
+        assert timer.pending
+        assert control.current_time() == 1e308
+        assert timers.call_later(1e308, int).when == inf
+        control.jump(7e307)
+    assert clock.instant() == 1.7e308
+
+
 # --- floats that have been added up ---
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -32,6 +32,14 @@ def message_of(error: BaseException | None) -> str:
         error = error.exceptions[0]
     assert isinstance(error, RuntimeError)
     return str(error)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 def deadlock(main: Callable[[], Any], **kwargs: Any) -> str:
@@ -95,6 +103,30 @@ def test_the_program_may_go_on() -> None:
 
     control = ClockControl(detect_deadlocks=True)
     trio.run(main, clock=control)
+
+
+def test_a_child_that_is_shielded() -> None:
+    async def child() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    async def parent() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(child)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(parent)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main, clock=ClockControl(detect_deadlocks=True))
+    # The main task has been told, and is cancelled; so who still waits is told.
+    messages = list(map(str, leaves(caught.value)))
+    assert len(messages) == 2
+    for message in messages:
+        assert message.startswith("deadlock: nothing will ever wake this program")
+        assert ", in child" in message
 
 
 CRASH = """

@@ -382,11 +382,11 @@ def test_a_mark_on_what_is_not_async(project: Project) -> None:
     [
         ("rat=3", "{'rat': 3, 'autojump_threshold': 0} that says: *argument 'rat'"),
         ("rate=-1", "that says: rate must be >= 0"),
-        ("True", "takes keyword arguments, or False*but was given (True,) and {}"),
-        ("False, rate=1", "or False*but was given (False,) and {'rate': 1}"),
-        ("seeds=2, seed=1", "given both: {'seeds': 2, 'seed': 1}"),
-        ("seeds=0", "`seeds` of the mark virtual_time must be a number of 1 or*not 0"),
-        ("seeds='x'", "`seeds` of the mark virtual_time must be a number*not 'x'"),
+        ("True", "::test_it: the mark*takes keyword*but was given (True,) and {}"),
+        ("False, rate=1", "::test_it: *or False*given (False,) and {'rate': 1}"),
+        ("seeds=2, seed=1", "::test_it: *given both: {'seeds': 2, 'seed': 1}"),
+        ("seeds=0", "::test_it: `seeds` of the mark*must be a number of 1 or*not 0"),
+        ("seeds='x'", "::test_it: `seeds` of the mark*must be a number*not 'x'"),
     ],
 )
 def test_a_bad_mark(trio_project: Project, arguments: str, message: str) -> None:

@@ -517,6 +517,22 @@ async def test_another_thread_moves_it_and_the_run_fires(by_hand: bool) -> None:
             assert log == [-5, 5]
 
 
+def test_time_jumps_to_timers_of_a_clock_that_was_there_before() -> None:
+    """Also if no task ever waits for that clock itself."""
+
+    async def main() -> None:
+        event = trio.Event()
+        with clock.timer_group() as timers, trio.fail_after(20):
+            timers.call_later(3600, event.set)
+            await event.wait()
+
+    control = jumping()
+    clock = control.to_clock()
+    for hours in (1, 2):
+        trio.run(main)
+        assert clock.instant() == hours * 3600
+
+
 @each_kind
 def test_rate(open_it: Open) -> None:
     """A second of Trio's is two seconds here."""

@@ -315,6 +315,46 @@ async def test_a_run_that_freezegun_stops_in_its_middle() -> None:
         await clock.delay(0.001)
 
 
+@pytest.mark.parametrize(
+    "control", [ClockControl(autojump_threshold=0), ClockControl(rate=1000)]
+)
+def test_freezing_that_begins_under_a_control(control: ClockControl) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers() as timers:
+            start = clock.instant()
+            with freeze_time("2020-01-01"), control.fail_after_real(10):
+                timers.call_later(2, log.append, "timer")
+                await clock.delay(1)
+                await trio.sleep(2)
+                assert start + 3 <= clock.instant() < start + 1e6
+        assert log == ["timer"]
+
+    log: list[str] = []
+    trio.run(main, clock=control)
+
+
+def test_freezing_that_begins_without_trio() -> None:
+    log: list[int] = []
+    clock, driver = InactiveClock().activate_manual()
+    with clock, clock.timer_group() as timers:
+        timers.call_later(60, log.append, 60)
+        with freeze_time("2020-01-01"):
+            timers.call_later(0.001, log.append, 0)
+            while not log:
+                driver.advance_timers()
+    assert log == [0]
+
+
+async def test_when_freezing_that_has_begun_in_a_run_is_over() -> None:
+    """Trio's own time leaps and stands still meanwhile, and so does the clock's."""
+    async with open_clock() as clock:
+        before = clock.instant()
+        with freeze_time("2020-01-01"):
+            assert clock.instant() == trio.current_time() == clock.instant()
+        await clock.delay(0.001)
+        assert before < clock.instant() < before + 1e6
+
+
 def test_the_ways_to_keep_it_from_that() -> None:
     with freeze_time("2020-01-01", ignore=["trio."]):
         trio.run(delay)

@@ -29,7 +29,7 @@ def wait_for_the_end(clock: Clock) -> None:
 
 async def main() -> None:
     recipe = InactiveClock.new_shared()
-    async with recipe.activate() as (clock, driver):
+    async with recipe.activate() as (clock, _):
         print(await trio.to_thread.run_sync(measure, clock))
         print(await trio.to_thread.run_sync(trio.run, serve, clock))
         thread = threading.Thread(target=wait_for_the_end, args=[clock.clone()])

@@ -10,12 +10,13 @@ from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_reschedule
 
 from ._durations import to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
+from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
 from ._timeouts import Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
-from ._waiters import TaskWaiter, ThreadWaiter, in_trio_run, is_in_worker_thread
+from ._waiters import TaskWaiter, ThreadWaiter, is_in_worker_thread
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -292,7 +293,7 @@ class Clock(SimpleClock):
                 "seconds) does the same"
             )
         state.check()
-        if in_trio_run():
+        if current_run() is not None:
             raise RuntimeError(
                 "delay_blocking() would stop this whole Trio run, and not only this "
                 "task: use `await clock.delay(seconds)`"
@@ -527,7 +528,8 @@ class Clock(SimpleClock):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a Clock cannot be copied or pickled; clone() makes another owner of it"
+            "a Clock cannot be copied or pickled, as it is alive, here: clone() makes "
+            "another owner of it, and an InactiveClock can go to other processes"
         )
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ from trio.lowlevel import (
 
 from ._durations import to_instant
 from ._errors import ClockGone, raise_all
+from ._uncopied import Uncopied
 from ._waiters import wait_for_end
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ class DriverStatistics:
     lateness_max: float | None
 
 
-class ClockDriver:
+class ClockDriver(Uncopied):
     """Advances the timers of one activation.
 
     `InactiveClock.activate` makes one and runs it in a system task, so there is
     usually nothing to do with it but to look at it.
     """
+
+    _instead = "activate another InactiveClock for another one"
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -72,7 +72,11 @@ def to_rate(value: object, name: str) -> float:
     """A factor: non-negative and finite."""
     rate = _to_float(value, name, "a number")
     if rate < 0:
-        raise ValueError(f"{name} must be >= 0")
+        # What MockClock says, to the letter, as tests look for that.
+        raise ValueError(f"{name} must be >= 0") from ValueError(
+            f"`{name}` must be non-negative, but it is {_shown(value)}; at 0 time "
+            "stands still, and it never goes back"
+        )
     if not isfinite(rate):
         raise ValueError(f"`{name}` must be finite, but it is {_shown(value)}")
     return rate

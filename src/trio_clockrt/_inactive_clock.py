@@ -109,9 +109,7 @@ class InactiveClock(Generic[S]):
             >>> trio.run(main)
             done
         """
-        recipe: InactiveClock[Any] = InactiveClock()
-        recipe._kind = SharedState
-        return recipe
+        return _make_recipe(SharedState)
 
     @classmethod
     def from_control(cls, control: ClockControl) -> InactiveClock[Isolated]:
@@ -139,9 +137,7 @@ class InactiveClock(Generic[S]):
         """
         if not hasattr(control, "_make_alarm"):
             raise TypeError(f"`control` must be a ClockControl, not {control!r}")
-        recipe = InactiveClock()
-        recipe._control = control
-        return recipe
+        return _make_recipe(State, control)
 
     def clone(self: InactiveClock[Isolated]) -> InactiveClock[Isolated]:
         """Another recipe for such a clock, whether or not this one is used up.
@@ -157,10 +153,7 @@ class InactiveClock(Generic[S]):
             False
         """
         self._check_isolated("clone")
-        recipe = InactiveClock()
-        recipe._control = self._control
-        recipe._affinity = self._affinity
-        return recipe
+        return _make_recipe(self._kind, self._control, self._affinity)
 
     def relocate(
         self: InactiveClock[Isolated], source: Affinity | None, destination: Affinity
@@ -297,8 +290,22 @@ class InactiveClock(Generic[S]):
             "clock only; activate a clone() of it, or call open_clock() again"
         ) from None
 
+    def __reduce__(self) -> tuple[Callable[..., InactiveClock[Any]], tuple[Any, ...]]:
+        # A copy is a clone; it shares nothing with this one.
+        return _make_recipe, (self._kind, self._control, self._affinity)
+
     def __repr__(self) -> str:
         return f"<InactiveClock{'' if self._left else ', activated already'}>"
+
+
+def _make_recipe(
+    kind: type[State],
+    control: ClockControl | None = None,
+    affinity: Affinity | None = None,
+) -> InactiveClock[Any]:
+    recipe: InactiveClock[Any] = InactiveClock()
+    recipe._kind, recipe._control, recipe._affinity = kind, control, affinity
+    return recipe
 
 
 def open_clock() -> AbstractAsyncContextManager[Clock]:

@@ -15,6 +15,7 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_period
+from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class _TickWaiter(TaskWaiter):
     _periodic = True
 
 
-class PeriodicTimer:
+class PeriodicTimer(Uncopied):
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
     Each tick yields the instant it was scheduled for. The grid of ticks starts when
@@ -143,6 +144,8 @@ class PeriodicTimer:
     """
 
     __slots__ = ("_free", "_grid", "_reset_at", "_state", "_task", "_waiter")
+
+    _instead = "call periodic() again for another one"
 
     def __init__(
         self, state: State, period: float | timedelta, missed: MissedTick

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
+from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio.lowlevel import TrioToken
 
-def post(token: trio.lowlevel.TrioToken, fn: Callable[[], object]) -> bool:
+
+def post(token: TrioToken, fn: Callable[[], object]) -> bool:
     """Call it soon in that run; tells whether the run is still there."""
     try:
         token.run_sync_soon(fn, idempotent=True)
@@ -18,3 +21,14 @@ def post(token: trio.lowlevel.TrioToken, fn: Callable[[], object]) -> bool:
         # OSError, as a run that has crashed has closed its sockets, no more.
         return False
     return True
+
+
+def current_run() -> TrioToken | None:
+    """Where to post what is to be done here; None outside of Trio."""
+    try:
+        run = current_trio_token()
+    except RuntimeError:
+        # Not returned from here: a debugger's interruption would leave Python with
+        # that error for ever, as it may between the lines of `suppress` or `pass`.
+        run = None
+    return run

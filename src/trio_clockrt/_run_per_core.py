@@ -24,7 +24,7 @@ from trio.lowlevel import (
 from ._affinity import Affinity, available_affinities
 from ._callbacks import check_async_fn
 from ._inactive_clock import InactiveClock
-from ._post import post
+from ._post import current_run, post
 from ._processors import can_pin
 
 if sys.version_info < (3, 11):
@@ -123,7 +123,7 @@ def run_per_core(
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
         raise ValueError("`affinities` must be at least one, but there are none")
-    if _in_a_run():
+    if current_run() is not None:
         raise RuntimeError(
             "run_per_core() blocks until the runs on all cores have ended, and with it "
             "the Trio run that it is called in; in a Trio task use "
@@ -134,14 +134,6 @@ def run_per_core(
     except RuntimeError:  # this is no worker thread
         return trio.run(team.run)
     return trio.from_thread.run(team.run)
-
-
-def _in_a_run() -> bool:
-    try:
-        current_trio_token()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _check_type(what: str, value: object, kind: type) -> None:

@@ -423,7 +423,8 @@ class State:
         if self._pass is not None:
             return False  # it has not been looked whether it is done
         queue, alarm = self._queue, self._alarm
-        for _ in range(_WAKES_PER_RING):
+        enough = self.fired + _WAKES_PER_RING
+        while self.fired < enough:
             try:
                 self._changing = True
                 waiter = queue.pop_first(now, _only_wakes)

@@ -12,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._callbacks import run_callback
 from ._durations import to_seconds
+from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ._timer_group import TimerGroup
 
 
-class Timer:
+class Timer(Uncopied):
     """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
 
     A timer belongs to its group until the group's block ends, and it can be used
@@ -46,6 +47,7 @@ class Timer:
     )
 
     when: float
+    _instead = "set another one in a TimerGroup or TimerNursery"
     _only_wakes = False
     _periodic = False
 

@@ -11,7 +11,9 @@ from ._callbacks import check_callback
 from ._durations import to_instant, to_seconds
 from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
+from ._post import current_run
 from ._timer import PeriodicCallback, Timer
+from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     ArgsT = TypeVarTuple("ArgsT")
 
 
-class TimerGroup:
+class TimerGroup(Uncopied):
     """Timers that call functions. Where there is Trio, see `TimerNursery`.
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
@@ -37,6 +39,8 @@ class TimerGroup:
     with the same deadline in the order in which they were registered. The function
     runs in the context (see :mod:`contextvars`) in which it was registered.
     """
+
+    _instead = "open another one, with timer_group() or open_timers()"
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -265,6 +269,9 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
     def __enter__(self) -> TimerGroup:
         self._enter_once()
         self._state.check()
+        if current_run() is not None:
+            # Who moves the time may want to see when this run has nothing to do.
+            self._state.note_run()
         self._timers = self._kind(self._state)
         return self._timers
 

@@ -51,15 +51,6 @@ def is_there(run: TrioToken | None) -> bool:
         return False
 
 
-def in_trio_run() -> bool:
-    """Whether blocking would stop a whole Trio run."""
-    try:
-        current_trio_token()
-    except RuntimeError:
-        return False
-    return True
-
-
 def is_in_worker_thread() -> bool:
     """Whether a task waits for this thread, which may then ask Trio for something.
 

@@ -183,6 +183,7 @@ class Autojump(trio.abc.Instrument):
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
+            now = None
             if self._jump_at < inf and not self._idleness.holds:
                 deadline = next_deadline_if_idle()
                 if deadline > first:
@@ -190,10 +191,12 @@ class Autojump(trio.abc.Instrument):
                 if self._look_twice:
                     self._jump(deadline)
                 else:
-                    self._time.reach(deadline)
-            if self._others.exist and self._others.next_deadline() <= self._time.now():
+                    now = self._time.reach(deadline)
+            if now is None:
+                now = self._time.now()
+            if self._others.exist and self._others.next_deadline() <= now:
                 self._others.ring()  # as time may also have come there by itself
-            if first < inf and first <= (now := self._time.now()):
+            if first <= now:
                 for alarm in tuple(self._asleep):
                     if alarm.deadline <= now and not alarm.state.wake_sleepers(now):
                         alarm.wake()

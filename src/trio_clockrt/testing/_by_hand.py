@@ -12,15 +12,20 @@ from trio.lowlevel import current_task, current_trio_token
 
 from .._errors import raise_all
 from ._idleness import Hold, settle_run
+from ._report import describe
 from ._virtual_time import to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from .._state import State
     from ._autojump import Autojump
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
     from ._virtual_time import VirtualTime
+
+# Whoever sets a timer for now in each callback would keep time from ever moving on.
+_MOST_PASSES = 1_000_000
 
 
 class ByHand:
@@ -102,6 +107,7 @@ class ByHand:
     def _visit(self, until: int) -> list[BaseException]:
         """Fire timers that no task drives, in this thread, each at its own time."""
         failures: list[BaseException] = []
+        last, passes = -inf, 0
         for alarm in self._others.here():
             alarm.check()
         while True:
@@ -114,9 +120,24 @@ class ByHand:
             deadline = first.deadline
             if deadline == inf or to_nanoseconds(deadline) > until:
                 return failures
+            if deadline > last:
+                last, passes = deadline, 0
+            elif passes < _MOST_PASSES:
+                passes += 1
+            else:
+                failures.append(self._endless(first.state))
+                self._finish(failures)
             self._time.go_to(deadline)
             first.fire()
             failures += first.state.take_failures()
+
+    def _endless(self, state: State) -> RuntimeError:
+        timer = min(state.waiters(), key=attrgetter("when"))
+        return RuntimeError(
+            f"timers have fired {_MOST_PASSES} times at instant {self._time.now()!r}, "
+            f"and the next one is {describe(timer)}. Does a callback set a timer for "
+            "now again and again? Then let it be a moment later, so that time goes on"
+        )
 
     def _finish(self, failures: list[BaseException]) -> None:
         while self._time.is_about(deadline := self._next_deadline()):

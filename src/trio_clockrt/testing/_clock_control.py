@@ -22,6 +22,7 @@ from .._durations import (
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
+from .._uncopied import Uncopied
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
 from ._by_hand import ByHand
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from .._time_source import TimeSource
 
 
-class ClockControl(trio.abc.Clock):
+class ClockControl(Uncopied, trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
@@ -110,6 +111,7 @@ class ClockControl(trio.abc.Clock):
         True
     """
 
+    _instead = "make another one, or hand this one around"
     # A place for another one, should a test want to move real time too. In a class,
     # where freezegun does not look for what it could replace.
     _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
@@ -141,11 +143,6 @@ class ClockControl(trio.abc.Clock):
         self._autojump = Autojump(
             self._time, self._idleness, self._others, self._real_time, self._report
         )
-        # Trio asks whenever it has nothing else to do. Without a step in between, if
-        # that is not somebody's who has changed it.
-        asked = ClockControl.deadline_to_sleep_time
-        if type(self).deadline_to_sleep_time is asked:
-            setattr(self, asked.__name__, self._autojump.sleep_time)
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
         step = to_finite_seconds(auto_advance, "auto_advance")
@@ -232,6 +229,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             Exception: as for `advance`.
 
@@ -244,7 +242,7 @@ class ClockControl(trio.abc.Clock):
             1.0
         """
         self._used = True
-        self._time.add(_forward(seconds))
+        self._time.add(self._forward(seconds))
         self._by_hand.arrive()
 
     def advance(self, seconds: float | timedelta) -> None:
@@ -263,6 +261,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called from inside a callback of such a clock.
             Exception: what callbacks of a `TimerGroup` have raised, when everything has
@@ -280,7 +279,7 @@ class ClockControl(trio.abc.Clock):
             60.0
         """
         self._used = True
-        self._by_hand.advance(_forward(seconds))
+        self._by_hand.advance(self._forward(seconds))
 
     @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
@@ -299,6 +298,7 @@ class ClockControl(trio.abc.Clock):
 
         Raises:
             ValueError: if *seconds* is negative, infinite or NaN.
+            OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called outside of a Trio task, in the wrong run, or while
                 another call is under way.
@@ -322,7 +322,7 @@ class ClockControl(trio.abc.Clock):
             60.0
         """
         self._used = True
-        await self._by_hand.run_for(_forward(seconds))
+        await self._by_hand.run_for(self._forward(seconds))
 
     @enable_ki_protection
     async def run_until(self, instant: float) -> None:
@@ -524,7 +524,9 @@ class ClockControl(trio.abc.Clock):
         tests in a run whose own clock is real, so that only what holds this clock is
         virtual. Tasks may wait for it, and time may jump by itself when nothing else
         happens: see `autojump_threshold`. (A real :func:`trio.sleep` counts as
-        nothing.) As for any clock, its timers belong to the thread that makes it.
+        nothing.) That is in a run in which it is made, a task waits for it, or its
+        `~trio_clockrt.Clock.timer_group` is opened. As for any clock, its timers
+        belong to the thread that makes it.
 
         All that are made in a thread are owners of the same clock: see `Clock.clone`.
 
@@ -564,7 +566,16 @@ class ClockControl(trio.abc.Clock):
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
+        self._used = True
         self._autojump.start()
+        # Trio asks these all the time. It need not ask through us, unless somebody has
+        # changed how.
+        for asked, tells in (
+            (ClockControl.current_time, self._time.instant),
+            (ClockControl.deadline_to_sleep_time, self._autojump.sleep_time),
+        ):
+            if getattr(type(self), asked.__name__) is asked:
+                setattr(self, asked.__name__, tells)
         if self._seed is not None:
             SeededSchedule(self._seed)
 
@@ -582,6 +593,22 @@ class ClockControl(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
         return self._autojump.sleep_time(deadline)
+
+    def _forward(self, seconds: float | timedelta) -> float:
+        step = to_step(seconds, "seconds")
+        if step < 0:
+            # What MockClock says, to the letter, as tests look for that.
+            raise ValueError("time can't go backwards") from ValueError(
+                f"`seconds` must be non-negative, but it is {seconds!r}; to set back "
+                "the system time alone, use adjust_system_time()"
+            )
+        if self._time.now() + step == inf:
+            raise OverflowError(
+                f"no float can hold the instant {step!r} seconds after "
+                f"{self._time.now()!r}, so time has not been moved; a new ClockControl "
+                "begins at 0.0"
+            )
+        return step
 
     def _make_alarm(self) -> DriverAlarm:
         self._used = True
@@ -616,6 +643,21 @@ class ClockControl(trio.abc.Clock):
     def __repr__(self) -> str:
         return f"<ClockControl, instant {self._time.now():.6f}>"
 
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            # What is private, or a subclass of somebody's, is not ours to check.
+            ours = type(self) is ClockControl and not name.startswith("_")
+            if ours and not hasattr(ClockControl, name):
+                # With the latter two, Python says what it could have been.
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}",
+                    name=name,
+                    obj=self,
+                )
+            super().__setattr__(name, value)
+
 
 def _is_in_a_task_of(run: TrioToken) -> bool:
     try:
@@ -623,14 +665,6 @@ def _is_in_a_task_of(run: TrioToken) -> bool:
         return current_trio_token() == run
     except RuntimeError:
         return False
-
-
-def _forward(seconds: float | timedelta) -> float:
-    step = to_step(seconds, "seconds")
-    if step < 0:
-        # In the words of MockClock, for tests that look for them.
-        raise ValueError("time can't go backwards")
-    return step
 
 
 def _aware(when: object, name: str) -> datetime:

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import trio
 from trio.lowlevel import (
     Abort,
+    RunVar,
     add_instrument,
     cancel_shielded_checkpoint,
     current_statistics,
@@ -51,8 +52,8 @@ class Idleness:
         # Whoever does not want a jump now.
         self.holds: set[Hold] = set()
         self._real = real
-        # Since when worker threads have been busy, as far as we have looked.
-        self._busy_since: float | None = None
+        # Since when worker threads of a run have been busy, as far as we have looked.
+        self._busy_since: RunVar[float | None] = RunVar("busy since", default=None)
 
     def patience(self) -> float:
         """For how long nothing must happen in the current run before time jumps."""
@@ -80,14 +81,16 @@ class Idleness:
         has happened.
         """
         if self.ignore_threads or not (busy := busy_workers()):
-            self._busy_since = None
+            self._busy_since.set(None)
             return 0.0
-        if self._busy_since is None:
-            self._busy_since = self._real()
-        seconds = self._busy_since + _UNNOTICED - self._real()
+        since = self._busy_since.get()
+        if since is None:
+            since = self._real()
+            self._busy_since.set(since)
+        seconds = since + _UNNOTICED - self._real()
         if seconds > 0:
             return seconds
-        self._busy_since = inf  # once is enough
+        self._busy_since.set(inf)  # once is enough
         warn_of(busy)
         return inf
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from trio.lowlevel import current_root_task
 
+from ._await_chain import frames_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -31,9 +33,7 @@ def report(time: VirtualTime, states: Iterable[State]) -> str:
     # Tasks that wait for a timer are listed with the others.
     callbacks = [timer for timer in timers if not timer._only_wakes]
     for timer in nsmallest(_NEXT_TIMERS, callbacks, key=attrgetter("when")):
-        made_at = getattr(timer, "_made_at", None)
-        where = f", made at {made_at}" if made_at else ""
-        lines.append(f"{_shown(timer)}{where}")
+        lines.append(describe(timer))
     if len(callbacks) > _NEXT_TIMERS:
         lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
     return "".join(f"\n  - {line}" for line in lines)
@@ -61,16 +61,19 @@ def _tasks() -> Iterator[str]:
     for task in all_tasks():
         # The innermost place in the user's own code; Trio's tasks have none.
         places = [
-            f"{frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}"
-            for frame, line in task.iter_await_frames()
+            f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+            for frame in frames_of(task)
             if not frame.f_code.co_filename.startswith(libraries)
         ]
         if places:
             yield f"task {task.name} waits at {places[-1]}"
 
 
-def _shown(timer: object) -> str:
+def describe(timer: object) -> str:
+    """Which timer it is, and if it has been noted, where it was made."""
+    made_at = getattr(timer, "_made_at", None)
+    where = f", made at {made_at}" if made_at else ""
     try:
-        return repr(timer)
+        return f"{timer!r}{where}"
     except Exception:  # of the user's function
-        return object.__repr__(timer)
+        return f"{object.__repr__(timer)}{where}"

@@ -49,16 +49,23 @@ def next_deadline_if_idle() -> float:
 def raise_in_main_task(error: BaseException) -> None:
     """Let the main task see an error where it waits, as Ctrl-C would be raised.
 
-    If it waits for nothing that can be interrupted, it is raised here.
+    If it cannot be interrupted, or has been already and waits for a shielded child, the
+    next one of its children and theirs sees it. If none can be, it is raised here.
     """
-    task = GLOBAL_RUN_CONTEXT.runner.main_task
-    if task is None or task._abort_func is None:
-        raise error
 
     def raise_error() -> NoReturn:
         raise error
 
-    task._attempt_abort(raise_error)
+    main_task = GLOBAL_RUN_CONTEXT.runner.main_task
+    tasks = [] if main_task is None else [main_task]
+    for task in tasks:
+        if task._abort_func is not None:
+            task._attempt_abort(raise_error)
+            return
+        tasks += [
+            child for nursery in task.child_nurseries for child in nursery.child_tasks
+        ]
+    raise error
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:

@@ -145,12 +145,18 @@ class VirtualTime:
 
         self._move(move)
 
-    def reach(self, instant: float) -> None:
-        """The same for those who do it all the time, and only one of them."""
-        if self._base.rate:
+    def reach(self, instant: float) -> float:
+        """The same for those who do it all the time, and only one of them.
+
+        Tells which instant it is then.
+        """
+        base = self._base
+        if base.rate:
             self.go_to(instant)
-        elif self._reached < instant < inf:
+        elif base.instant < instant < inf and self._reached < instant:
             self._reached = instant
+            return instant
+        return self.now()
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""

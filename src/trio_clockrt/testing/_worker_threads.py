@@ -10,6 +10,7 @@ import trio
 from trio.lowlevel import wait_task_rescheduled
 from trio.testing import active_thread_count
 
+from ._await_chain import frames_of
 from ._report import all_tasks
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
     While its worker waits for Trio, in `trio.from_thread.run`, the task is busy with
     what the worker waits for; then, or if it does not wait, nothing.
     """
-    frames = [frame for frame, _ in task.iter_await_frames()]
+    frames = list(frames_of(task))
     codes = [frame.f_code for frame in frames]
     innermost = codes.index(_WAIT) if _WAIT in codes else 0
     if _RUN_SYNC in codes[:innermost][-1:]:
@@ -70,7 +71,7 @@ def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
 
 
 def _is_asked_for_by_a_worker(task: Task) -> bool:
-    outermost = [frame.f_code for frame, _ in task.iter_await_frames()][:1]
+    outermost = [frame.f_code for frame in frames_of(task)][:1]
     # (A task may also do nothing but wait for a worker.)
     return any(
         code.co_filename == _THREADS and code is not _RUN_SYNC for code in outermost
