@@ -25,6 +25,7 @@ check: $(VENV)/check.stamp  ## everything else that has to hold
 	PATH="$(abspath $(BIN)):$$PATH" pyright
 	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes trio_clockrt
 	$(MAKE) docs coverage
+	tools/without_the_gil.sh
 
 coverage: $(VENV)/test.stamp  ## run the tests, and demand that they reach every branch
 	$(BIN)/coverage erase
