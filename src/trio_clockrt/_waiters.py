@@ -74,13 +74,16 @@ class _Woken:
     """That waiting has come to its end, and to nothing else.
 
     One for all: Trio would make an `outcome.Value` each time, and mark it as used,
-    which is a good part of what it costs to wake a task.
+    which is a good part of what it costs to wake a task. It is the class itself: an
+    object that all threads refer to would have them wait for each other, without the
+    GIL, as Python counts the references.
     """
 
-    def unwrap(self) -> None: ...
+    @staticmethod
+    def unwrap() -> None: ...
 
 
-_WOKEN = cast("outcome.Outcome[None]", _Woken())
+_WOKEN = cast("outcome.Outcome[None]", _Woken)
 
 
 class TaskWaiter:
