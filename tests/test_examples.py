@@ -22,10 +22,6 @@ EXAMPLES = ROOT / "docs" / "examples"
 OUTPUTS = sorted(EXAMPLES.glob("*.txt"))
 # No virtual clock is for several runs at once.
 IN_REAL_TIME = {"by_hand", "cores", "threads"}
-    "by_hand",
-    "cores",
-    "threads",
-}  # no virtual clock is for several runs at once
 
 
 @pytest.fixture
