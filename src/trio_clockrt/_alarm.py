@@ -110,7 +110,8 @@ class ManualAlarm:
         return False
 
     def tie(self, driver: ClockDriver, state: State) -> None:
-        state.note_run = self.note_run
+        if not state.shared:
+            state.note_run = self.note_run
         self._driver = ref(driver, partial(self._lose_driver, state))
 
     def note_run(self) -> None:

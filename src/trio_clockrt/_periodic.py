@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import deque
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,7 @@ class PeriodicTimer(Uncopied):
         1.5
     """
 
-    __slots__ = ("_free", "_grid", "_reset_at", "_state", "_task", "_waiter")
+    __slots__ = ("_free", "_grid", "_resets", "_state", "_task", "_waiter")
 
     _instead = "call periodic() again for another one"
 
@@ -157,9 +158,9 @@ class PeriodicTimer(Uncopied):
         self._free: list[None] = [None]
         # The task that waits for a tick.
         self._task: trio.lowlevel.Task | None = None
-        # Of a shared clock: what it waits with, and whether it has been reset.
+        # Of a shared clock: what it waits with, and when it has been reset last.
         self._waiter: TaskWaiter | None = None
-        self._reset_at: float | None = None
+        self._resets: deque[float] = deque(maxlen=1)
 
     def __aiter__(self) -> Self:
         return self
@@ -188,9 +189,9 @@ class PeriodicTimer(Uncopied):
                 self._restart_if_reset()
                 tick, now = self._grid.next_tick, self._state.now()
                 if tick > now:
-                    tick = await self._wait(tick)
-                    if not self._restart_if_reset():
-                        return tick
+                    ticked = await self._wait(tick)
+                    if ticked is not None:
+                        return ticked
                 else:
                     await checkpoint()
                     # If nobody has reset it meanwhile.
@@ -201,24 +202,28 @@ class PeriodicTimer(Uncopied):
             self._free.append(None)
 
     def _restart_if_reset(self) -> bool:
-        if self._reset_at is None:
+        try:
+            self._grid.restart(self._resets.pop())
+        except IndexError:
             return False
-        now, self._reset_at = self._reset_at, None
-        self._grid.restart(now)
         return True
 
-    async def _wait(self, tick: float) -> float:
+    async def _wait(self, tick: float) -> float | None:
+        """Return what has come, or None if somebody has reset it instead."""
         waiter = _TickWaiter(self._state, tick)
         self._state.add(waiter)
         self._task = current_task()
         # For reset(). Trio clears it as soon as the task is woken, by whomever.
         self._task.custom_sleep_data = self._waiter = waiter
-        if self._reset_at is not None:
+        if self._resets:
             waiter.wake()
         try:
             await wait_task_rescheduled(waiter.abort)
         finally:
             self._task = self._waiter = None
+        # (A reset that we have seen before may wake us a moment later.)
+        if self._state.shared and (self._resets or self._state.now() < waiter.when):
+            return None
         if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
             self._grid.advance(waiter.when, missed=False)
         return waiter.when
@@ -247,9 +252,10 @@ class PeriodicTimer(Uncopied):
         self._state.check()
         if self._state.shared:
             # In any thread, so it is left to whoever waits.
-            self._reset_at = self._state.now()
-            if self._waiter is not None:
-                self._waiter.wake()
+            self._resets.append(self._state.now())
+            waiter = self._waiter
+            if waiter is not None:
+                waiter.wake()
             return
         self._grid.restart(self._state.now())
         if self._task is not None and self._task.custom_sleep_data is not None:

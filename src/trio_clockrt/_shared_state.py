@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import ref
 
 import trio
 from trio.lowlevel import (
@@ -22,7 +23,7 @@ from ._state import State
 from ._timer_queue import TimerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Generator
     from typing import Protocol
 
     from ._state import Dependent, Waiter
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
         # Where it has to be told; None if anywhere will do.
         _run: TrioToken | None
 
-        def _entries(self) -> Collection[Waiter]:
-            """What it has in the queue."""
+        def _give_up(self) -> Collection[Waiter]:
+            """Its run is over: what it has left in the queue."""
             ...
 
 
@@ -64,8 +65,8 @@ class SharedState(State):
         self._thread = get_ident()
         self._reading = False
         self._defect: BaseException | None = None
-        # Whether the driver has to read a message before it would anyway.
-        self._urgent = False
+        if self.driven:
+            self.note_run()
 
     def check(self) -> None:
         if self._home is None:
@@ -88,9 +89,19 @@ class SharedState(State):
     def in_use(self) -> bool:
         return super().in_use or bool(self._postponed)
 
+    @property
+    def changing(self) -> bool:
+        return self._changing or self._reading
+
+    @property
+    def pending(self) -> int:
+        if self.is_here():
+            self._catch_up()
+        return super().pending
+
     def note_run(self) -> None:
         """A task of this run is going to wait, or the driver to work."""
-        _this_run().states.add(self)
+        _this_run().note(self)
 
     def join(self, dependent: Dependent) -> None:
         self._tell_of_the_end(dependent, self._dependents)
@@ -107,36 +118,34 @@ class SharedState(State):
         if self._home is None:
             raise self.gone()
         self._tell_of_the_end(waiter, self._dependents)
-        self.replace((), waiter)
-        self.deliver()
+        self.deliver(self.replace((), waiter))
 
     def discard(self, waiter: Waiter) -> None:
         self._dependents.pop(waiter, None)
-        self.replace((waiter,))
-        self.deliver()
+        self.deliver(self.replace((waiter,)))
 
     def discard_all(self, waiters: Collection[Waiter]) -> None:
-        self.replace(waiters)
-        self.deliver()
+        self.deliver(self.replace(waiters))
 
-    def replace(self, old: Collection[Waiter], new: Waiter | None = None) -> None:
+    def replace(self, old: Collection[Waiter], new: Waiter | None = None) -> bool:
         """Leave the message that *new* is to be registered, and *old* no more.
 
-        `deliver` has to follow, without the lock.
+        `deliver` has to follow, without the lock, and be told the result: whether the
+        driver has to read it sooner than it would anyway.
         """
+        if self._home is None:
+            return False
         when = inf if new is None else new.when
         self._postponed.append(partial(self._replace, old, new, when))
         for waiter in old:
             when = min(when, waiter.when)
-        if when <= self._alarm.deadline or len(self._postponed) > _MESSAGES:
-            self._urgent = True
+        return when <= self._alarm.deadline or len(self._postponed) > _MESSAGES
 
-    def deliver(self) -> None:
+    def deliver(self, urgent: bool) -> None:
         """Read what has been left, or see to it that it is read in time."""
         if self.is_here():
             self._catch_up()
-        elif self._urgent:
-            self._urgent = False
+        elif urgent:
             self._wake_reader()
 
     def _wake_reader(self) -> None:
@@ -147,9 +156,7 @@ class SharedState(State):
     def _read_some(self) -> None:
         if self.alive:
             self._read(_MESSAGES)
-            if self._postponed:
-                self._wake_reader()
-            elif self._alarm.deadline <= self.now():
+            if not self._postponed and self._alarm.deadline <= self.now():
                 self._take_turn()
 
     def _take_turn(self) -> None:
@@ -170,15 +177,27 @@ class SharedState(State):
         self._read(len(self._postponed))
 
     def _read(self, how_many: int) -> None:
-        if self._reading or self._changing:
+        if self.changing:
             return  # whoever does so goes on
         try:
             self._reading = True
-            while how_many and self._postponed:
-                how_many -= 1
-                self._postponed.popleft()()
+            for message in self._first_messages(how_many):
+                message()
         finally:
             self._reading = False
+        # Whoever has left these may have seen an earlier alarm than there is now. (A
+        # driver that is awake looks before it sleeps.)
+        if self._postponed and self._alarm.deadline != -inf:
+            self._wake_reader()
+
+    def _first_messages(self, how_many: int) -> Generator[Callable[[], None]]:
+        # The end may come in another thread, and take them away.
+        with suppress(IndexError):
+            for _ in range(how_many):
+                yield self._postponed[0]
+                # Only now, as Ctrl-C, outside of Trio, must not lose the message of
+                # another thread; to read it twice does no harm.
+                del self._postponed[0]
 
     def wake_sleepers(self, now: float) -> bool:  # noqa: ARG002
         return False  # they may be anywhere
@@ -210,6 +229,10 @@ class SharedState(State):
             for who in list(dependents):
                 self._tell(who, dependents)
 
+    def lose_driver(self) -> None:
+        super().lose_driver()
+        self._end(True)
+
     def forked(self) -> None:
         super().forked()
         self.lock = RLock()  # whoever had it is in the other process
@@ -221,7 +244,7 @@ class SharedState(State):
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):
                 if who._run == run and dependents.pop(who, who) is None:
-                    self.discard_all(who._entries())
+                    self.discard_all(who._give_up())
 
 
 class _EndOfRun(trio.abc.Instrument):
@@ -229,12 +252,21 @@ class _EndOfRun(trio.abc.Instrument):
 
     def __init__(self, run: TrioToken) -> None:
         self._run = run
-        self.states: WeakSet[SharedState] = WeakSet()
+        # No WeakSet: while one is gone through, states may end in other threads.
+        self._states: dict[ref[SharedState], None] = {}
+
+    def note(self, state: SharedState) -> None:
+        self._states[ref(state, self._forget)] = None
+
+    def _forget(self, state: ref[SharedState]) -> None:
+        self._states.pop(state, None)
 
     @enable_ki_protection
     def after_run(self) -> None:
-        for state in self.states:
-            state.forget_run(self._run)
+        for reference in list(self._states):
+            state = reference()
+            if state is not None:
+                state.forget_run(self._run)
 
 
 _ends: RunVar[_EndOfRun | None] = RunVar("shared clocks", None)

@@ -69,35 +69,38 @@ class SharedTimerGroup(TimerGroup):
     def _register(self, timer: Timer) -> Timer:
         with self._state.lock:
             self._check()
-            self._set(timer, timer.when)
-        self._state.deliver()
+            urgent = self._set(timer, timer.when)
+        self._state.deliver(urgent)
         return timer
 
     def _move(self, timer: Timer, when: float) -> None:
         with self._state.lock:
             self._check()
             timer._restart(when)
-            self._set(timer, when)
-        self._state.deliver()
+            urgent = self._set(timer, when)
+        self._state.deliver(urgent)
 
     def _check(self) -> None:
         if self._closed:
             self._refuse()
         self._state.check()
 
-    def _set(self, timer: Timer, when: float) -> None:
+    def _set(self, timer: Timer, when: float) -> bool:
+        new = Entry(self, timer, when)
         old = self._pending.get(timer)
-        self._pending[timer] = new = Entry(self, timer, when)
+        self._pending[timer] = new
         timer.when = when
-        self._state.replace([old] if old else [], new)
+        return self._state.replace([old] if old else [], new)
 
     def _cancel(self, timer: Timer) -> bool:
         state = self._state
         with state.lock:
-            if not timer.pending:
+            # In one step, as a finalizer may cancel it too.
+            entry = self._pending.pop(timer, None)
+            if entry is None or not state.alive:
                 return False
-            state.replace([self._pending.pop(timer)])
-        state.deliver()
+            urgent = state.replace([entry])
+        state.deliver(urgent)
         if not self._pending:
             self._drained()
         return True
@@ -105,21 +108,30 @@ class SharedTimerGroup(TimerGroup):
     def cancel_timers(self) -> None:
         state = self._state
         with state.lock:
-            state.replace(list(self._pending.values()))
-            self._pending.clear()
-        state.deliver()
-        self._drained()
+            entries = self._take_all()
+            urgent = state.replace(entries)
+        if entries:
+            state.deliver(urgent)
+            self._drained()
+
+    def _take_all(self) -> Collection[Any]:
+        pending, self._pending = self._pending, {}
+        return list(pending.values())
 
     def _fire(self, timer: Timer, entry: Entry) -> None:
-        state, over = self._state, self._is_over()
+        state, over, urgent = self._state, self._is_over(), False
         now = state.now() if timer._periodic else 0.0
         with state.lock:
             if self._pending.get(timer) is not entry:
                 return
-            del self._pending[timer]
+            current = self._pending.pop(timer, None)
+            if current is not entry:
+                if current is not None:  # a finalizer has reset it just now
+                    self._pending.setdefault(timer, current)
+                return
             if isinstance(timer, PeriodicCallback) and not over:
-                self._set(timer, timer._next(now))
-        state.deliver()
+                urgent = self._set(timer, timer._next(now))
+        state.deliver(urgent)
         if not self._pending:
             self._drained()
         if not over:
@@ -159,5 +171,7 @@ class SharedTimerNursery(SharedTimerGroup, TimerNursery):
         self._pending.clear()
         super()._clock_gone()
 
-    def _entries(self) -> Collection[Any]:
-        return list(self._pending.values())
+    def _give_up(self) -> Collection[Any]:
+        with self._state.lock:
+            self._closed = True
+            return self._take_all()

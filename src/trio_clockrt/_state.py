@@ -171,7 +171,7 @@ class State:
         self._dependents: dict[Any, None] = {}
         self._watchers: dict[Any, None] = {}
         # What callbacks of which group have raised, until somebody takes it.
-        self.failures: list[tuple[object, BaseException]] = []
+        self.failures: deque[tuple[object, BaseException]] = deque()
         self.registered = 0
         self.fired = 0
         self.cancelled = 0
@@ -186,7 +186,12 @@ class State:
     @property
     def busy(self) -> bool:
         """Whether it is firing, or changing: a callback or a finalizer is asking."""
-        return self.firing or self._changing
+        return self.firing or self.changing
+
+    @property
+    def changing(self) -> bool:
+        """Whether nobody may look at the queue, which is being changed."""
+        return self._changing
 
     @property
     def in_use(self) -> bool:
@@ -337,17 +342,19 @@ class State:
 
     def take_failures(self, group: object = None) -> list[BaseException]:
         """What callbacks have raised, those of one *group* or all."""
-        failures, self.failures = self.failures, []
         taken: list[BaseException] = []
-        for failed, exc in failures:
-            if group in (None, failed):
-                taken.append(exc)
-            else:
-                self.failures.append((failed, exc))
+        # As any thread may do on a shared clock, which may add more meanwhile.
+        with suppress(IndexError):
+            for _ in range(len(self.failures)):
+                failed, exc = self.failures.popleft()
+                if group in (None, failed):
+                    taken.append(exc)
+                else:
+                    self.failures.append((failed, exc))
         return taken
 
     def next_deadline(self) -> float:
-        if self._changing:
+        if self.changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
         while True:
             try:

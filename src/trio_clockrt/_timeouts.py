@@ -86,5 +86,5 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
             self._gone = not self._scope.cancel_called
             self._scope.cancel()
 
-    def _entries(self) -> tuple[Timeout]:
+    def _give_up(self) -> tuple[Timeout]:
         return (self,)

@@ -148,7 +148,7 @@ class TaskWaiter:
             task, self._task = self._task, None
             reschedule(task, outcome.Error(self._state.gone()))
 
-    def _entries(self) -> tuple[TaskWaiter]:
+    def _give_up(self) -> tuple[TaskWaiter]:
         return (self,)
 
 
@@ -172,7 +172,7 @@ class EndWaiter:
         if self._task is not None and is_there(self._run):
             reschedule(self._task)
 
-    def _entries(self) -> tuple[()]:
+    def _give_up(self) -> tuple[()]:
         return ()
 
 
@@ -193,7 +193,7 @@ class ThreadWaiter:
         try:
             self._state.add(self)
             self._news.get().unwrap()
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, or whatever a signal handler raises
             self._state.discard(self)
             raise
 
@@ -203,9 +203,6 @@ class ThreadWaiter:
 
     def _clock_gone(self) -> None:
         self._news.put(outcome.Error(self._state.gone()))
-
-    def _entries(self) -> tuple[ThreadWaiter]:
-        return (self,)
 
 
 @enable_ki_protection
