@@ -300,8 +300,8 @@ class Clock(SimpleClock):
             )
         seconds = to_seconds(seconds, "seconds")
         if is_in_worker_thread():
-            # Unless nobody waits for it any more, as its run has ended.
-            with suppress(trio.RunFinishedError):
+            # Unless nobody waits for it any more, as its run has ended, or crashed.
+            with suppress(trio.RunFinishedError, OSError):
                 trio.from_thread.run(self.delay, seconds)
                 return
         if seconds:

@@ -109,10 +109,11 @@ class SharedTimerGroup(TimerGroup):
         state = self._state
         with state.lock:
             entries = self._take_all()
+            if not entries:
+                return
             urgent = state.replace(entries)
-        if entries:
-            state.deliver(urgent)
-            self._drained()
+        state.deliver(urgent)
+        self._drained()
 
     def _take_all(self) -> Collection[Any]:
         pending, self._pending = self._pending, {}
