@@ -7,7 +7,7 @@ TRIO ?= trio
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test check coverage mutants docs bench soak clean
+.PHONY: help demo test check coverage mutants docs bench stress soak clean
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -42,6 +42,10 @@ docs: $(VENV)/docs.stamp  ## build the documentation into docs/_build
 
 bench: $(VENV)/bench.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+stress: $(VENV)/test.stamp  ## use a shared clock from eight threads, at random
+	STRESS_OPERATIONS=200000 $(BIN)/python -m pytest -v -o faulthandler_timeout=0 \
+		--durations=0 tests/test_shared_stress.py $(ARGS)
 
 soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 45 minutes
 	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 SOAK_DAYS=7 SOAK_RUNS=20 SOAK_JUMPS=1000 \

@@ -31,8 +31,8 @@ class InThread(Generic[T]):
     def _run(self) -> None:
         self._outcome = outcome.capture(self._fn)
 
-    def result(self) -> T:
-        self._thread.join(TOO_LONG)
+    def result(self, timeout: float = TOO_LONG) -> T:
+        self._thread.join(timeout)
         assert self._outcome is not None, "the thread hangs"
         return self._outcome.unwrap()
 

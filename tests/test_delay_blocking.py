@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from math import inf
 
 import pytest
@@ -33,7 +34,7 @@ def test_it_takes_exactly_so_long(shared: SharedClock) -> None:
         log.append(shared.clock.instant())
 
     for seconds in (2, timedelta(seconds=1), 2.5):
-        thread = InThread(lambda seconds=seconds: wait(seconds))
+        thread = InThread(partial(wait, seconds))
         shared.wait_until_pending(1)
         while shared.pending():
             shared.jump(0.5)
@@ -54,7 +55,7 @@ def test_for_ever(never: float, shared: SharedClock) -> None:
 
 def test_zero_returns_at_once(shared: SharedClock) -> None:
     for zero in (0, 0.0, timedelta()):
-        in_thread(lambda zero=zero: shared.clock.delay_blocking(zero))
+        in_thread(partial(shared.clock.delay_blocking, zero))
     assert shared.driver.statistics().registered == 0
 
 
@@ -65,7 +66,7 @@ def test_many_threads(shared: SharedClock) -> None:
         shared.clock.delay_blocking(n)
         log.append(n)
 
-    threads = [InThread(lambda n=n: wait(n)) for n in range(1, 21)]
+    threads = [InThread(partial(wait, n)) for n in range(1, 21)]
     shared.wait_until_pending(20)
     for n in range(1, 21):
         shared.jump(1)
@@ -103,7 +104,7 @@ def test_on_a_closed_and_on_a_gone_clock(shared: SharedClock) -> None:
     for clock in (clone, shared.clock):
         for seconds in (0, 1):
             with pytest.raises(ClockGone):
-                in_thread(lambda s=seconds, c=clock: c.delay_blocking(s))
+                in_thread(partial(clock.delay_blocking, seconds))
 
 
 # --- Ctrl-C ---
@@ -215,7 +216,9 @@ def test_a_worker_thread_that_is_abandoned(shared: SharedClock) -> None:
     assert shared.pending() == 0
 
 
-def start_soon(shared: SharedClock, run: str, async_fn: Callable[[], object]) -> None:
+def start_soon(
+    shared: SharedClock, run: str, async_fn: Callable[[], Awaitable[object]]
+) -> None:
     """Without waiting until it has settled, as it will not while a thread works."""
     target = shared.run(run)
     trio.from_thread.run_sync(

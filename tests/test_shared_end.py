@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -123,8 +124,7 @@ def test_leaving_the_block_tells_everybody(run: str, shared: SharedClock) -> Non
     for waiter in waiters.all():
         shared.start(run, waiter)
     threads = [
-        InThread(lambda s=seconds: shared.clock.delay_blocking(s))
-        for seconds in (60, inf)
+        InThread(partial(shared.clock.delay_blocking, seconds)) for seconds in (60, inf)
     ]
     expected = 7 + 2 + (run == "other")
     shared.wait_until_pending(expected)
@@ -393,14 +393,14 @@ def wait():
     try:
         clock.delay_blocking(float("inf"))
     except ClockGone:
-        print("told")
+        sys.stdout.write("told\\n")
 
 async def wait_in_a_run():
     ready.release()
     try:
         await clock.delay(3600)
     except ClockGone:
-        print("told")
+        sys.stdout.write("told\\n")
 
 async def main():
     global clock

@@ -86,11 +86,22 @@ class SharedTimerGroup(TimerGroup):
         self._state.check()
 
     def _set(self, timer: Timer, when: float) -> bool:
+        # A finalizer may set or cancel it at any moment, as it has the lock too.
         new = Entry(self, timer, when)
-        old = self._pending.get(timer)
-        self._pending[timer] = new
+        current, old = None, list[Entry]()
+        while current is not new:
+            current = self._pending.pop(timer, None)
+            if current is not None:
+                old.append(current)
+            current = self._pending.setdefault(timer, new)
         timer.when = when
-        return self._state.replace([old] if old else [], new)
+        urgent = self._state.replace(old, new)
+        current = self._pending.get(timer)
+        if current is not new:
+            urgent = self._state.replace([new]) or urgent
+            if current is not None:
+                timer.when = current.when
+        return urgent
 
     def _cancel(self, timer: Timer) -> bool:
         state = self._state

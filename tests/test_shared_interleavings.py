@@ -1,0 +1,193 @@
+"""All that is done to timers of a shared clock, in the middle of everything else.
+
+A trace function runs it: at each line of the library in turn, in another thread, or in
+the same one, as a finalizer would.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from shared_clock import InThread
+from trio.testing import MockClock
+
+import trio_clockrt
+from trio_clockrt import ClockDriver, InactiveClock, Timer, TimerNursery
+
+LIBRARY = str(Path(trio_clockrt.__file__).parent)
+
+
+class Scene:
+    """Two timers, what may be done to them, and what has become of it."""
+
+    def __init__(
+        self, timers: TimerNursery, driver: ClockDriver, time: MockClock
+    ) -> None:
+        self.timers = timers
+        self.driver = driver
+        self.time = time
+        self.now = time.current_time()
+        self.fired: list[tuple[str, float]] = []
+        self.results: list[object] = []
+        self.named: dict[str, Timer] = {}
+        self.count = itertools.count()
+        self.set("first", 40)
+        self.set("second", 60)
+
+    def set(self, name: str, seconds: float) -> None:
+        # In this order, as another thread may want it fired at once.
+        when = self.now + seconds
+        self.named[name] = self.timers.call_at(when, self.fire, name)
+
+    def fire(self, name: str) -> None:
+        self.fired.append((name, self.time.current_time()))
+
+    # --- what is done ---
+
+    def register(self) -> None:
+        self.set(f"third {next(self.count)}", 50)
+
+    def register_now(self) -> None:
+        self.set(f"at once {next(self.count)}", 0)
+
+    def cancel(self) -> None:
+        self.results.append(self.named["first"].cancel())
+
+    def reset(self) -> None:
+        self.named["first"].reset(50)
+
+    def reset_now(self) -> None:
+        self.named["first"].reset(0)
+
+    def cancel_timers(self) -> None:
+        self.timers.cancel_timers()
+
+    def cancel_second(self) -> None:
+        self.named["second"].cancel()
+
+    def ask(self) -> None:
+        with suppress(RuntimeError):  # in the middle of something
+            _ = self.driver.next_deadline
+        with suppress(RuntimeError):
+            self.driver.advance_timers()
+
+    # --- what always holds ---
+
+    async def check(self) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        pending = [
+            (name, timer.when) for name, timer in self.named.items() if timer.pending
+        ]
+        assert self.driver.statistics().pending == len(pending)
+        assert self.results.count(True) <= 1
+        self.fired.clear()
+        for when in sorted({when for _, when in pending}):
+            self.time.jump(when - self.time.current_time())
+            await trio.testing.wait_all_tasks_blocked()
+        assert sorted(self.fired) == sorted(pending)
+        assert not any(timer.pending for timer in self.named.values())
+
+
+DEEDS: dict[str, Callable[[Scene], None]] = {
+    "register": Scene.register,
+    "register now": Scene.register_now,
+    "cancel": Scene.cancel,
+    "cancel another": Scene.cancel_second,
+    "cancel all": Scene.cancel_timers,
+    "reset": Scene.reset,
+    "reset to now": Scene.reset_now,
+}
+
+
+async def from_a_thread(scene: Scene) -> None:
+    """What is interrupted is the driver, as it reads of it."""
+    InThread(lambda: DEEDS["cancel"](scene)).result()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def fire(scene: Scene) -> None:
+    scene.time.jump(40)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+def at_once(deed: Callable[[Scene], None]) -> Callable[[Scene], Awaitable[None]]:
+    async def do(scene: Scene) -> None:
+        deed(scene)
+        await trio.testing.wait_all_tasks_blocked()
+
+    return do
+
+
+INTERRUPTED = {name: at_once(deed) for name, deed in DEEDS.items()}
+INTERRUPTED["read"] = from_a_thread
+INTERRUPTED["fire"] = fire
+
+
+@pytest.mark.parametrize("where", ["another thread", "the same thread"])
+@pytest.mark.parametrize("deed", [*DEEDS, "ask"])
+@pytest.mark.parametrize("interrupted", INTERRUPTED)
+def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
+    if deed == "ask" and where == "another thread":
+        return  # it is refused there
+    do = Scene.ask if deed == "ask" else DEEDS[deed]
+
+    async def attempt(
+        here: int, timers: TimerNursery, driver: ClockDriver, time: MockClock
+    ) -> bool:
+        lines = 0
+        threads: list[InThread[None]] = []
+        scene = Scene(timers, driver, time)
+
+        def interrupt() -> None:
+            if where == "the same thread":
+                do(scene)
+                return
+            thread = InThread(lambda: do(scene))
+            if driver._state.lock._is_owned():  # type: ignore[attr-defined]
+                threads.append(thread)  # it has to wait
+            else:
+                thread.result()
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal lines
+            if not frame.f_code.co_filename.startswith(LIBRARY):
+                return None
+            if event == "line":
+                lines += 1
+                if lines == here:
+                    sys.settrace(None)
+                    interrupt()
+            return trace
+
+        await trio.testing.wait_all_tasks_blocked()  # the driver is asleep
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            await INTERRUPTED[interrupted](scene)
+        finally:
+            sys.settrace(before)
+        for thread in threads:
+            thread.result()
+        await scene.check()
+        return here <= lines
+
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                here = 1
+                while await attempt(here, timers, driver, time):
+                    here += 1
+                timers.cancel_timers()
+        assert here > 10
+
+    time = MockClock()
+    trio.run(main, clock=time)
