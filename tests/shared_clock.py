@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -16,6 +18,13 @@ T = TypeVar("T")
 
 # Whoever waits for so long, in real time, hangs.
 TOO_LONG = 30
+
+
+def fork() -> int:
+    """As `os.fork`, which warns of other threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 class InThread(Generic[T]):

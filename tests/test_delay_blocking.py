@@ -12,7 +12,6 @@ from math import inf
 
 import pytest
 import trio
-import trio.lowlevel
 from shared_clock import TOO_LONG, InThread, SharedClock, in_thread
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock

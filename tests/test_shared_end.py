@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from shared_clock import TOO_LONG, InThread, SharedClock, in_thread
+from shared_clock import TOO_LONG, InThread, SharedClock, fork, in_thread
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer
 
@@ -46,7 +47,7 @@ class Waiters:
         self._clock = clock
         self._driver = driver
 
-    def all(self) -> list[Callable[[], Awaitable[None]]]:
+    def all(self) -> Sequence[Callable[[], Awaitable[None]]]:
         ways = [
             self.delay,
             self.delay_for_ever,
@@ -56,7 +57,7 @@ class Waiters:
             self.open_timers,
             self.leave_timers,
         ]
-        return [lambda way=way: self.told(way) for way in ways] + [self.wait_gone]
+        return [partial(self.told, way) for way in ways] + [self.wait_gone]
 
     async def told(self, way: Callable[[Clock], Awaitable[None]]) -> None:
         clock, self_ = self._clock, self
@@ -348,7 +349,7 @@ def test_owners_in_every_place(how: str, place: str, shared: SharedClock) -> Non
 
             do(use)
         else:
-            holding: list[object] = [clone]
+            holding: list[Any] = [clone]
             del clone
             if how == "cycle":
                 holding.append(holding)
@@ -497,7 +498,7 @@ def test_in_a_fork(shared: SharedClock) -> None:
     ]
     # As by another thread that is gone in the child.
     shared.clock._state.lock.acquire()  # type: ignore[attr-defined]
-    pid = os.fork()
+    pid = fork()
     if not pid:
         status = 1
         try:

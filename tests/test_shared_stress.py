@@ -16,7 +16,7 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from math import inf
 
@@ -371,7 +371,7 @@ class Hand:
 
 
 @contextmanager
-def sudden_end() -> Iterator[None]:
+def sudden_end() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:

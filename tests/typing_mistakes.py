@@ -11,7 +11,7 @@ import datetime
 import trio
 
 import trio_clockrt
-from trio_clockrt import Clock, InactiveClock, TimerNursery
+from trio_clockrt import Clock, InactiveClock, Isolated, Shared, TimerNursery
 from trio_clockrt.affinity import Affinity, pinned_affinities, run_per_core
 
 
@@ -66,6 +66,22 @@ async def blocks(clock: Clock) -> None:
         tick.upper()  # type: ignore[attr-defined]
     for _ in clock.periodic(1):  # type: ignore[attr-defined]
         pass
+
+
+async def recipes(core: Affinity) -> None:
+    isolated: InactiveClock = InactiveClock()
+    same: InactiveClock[Isolated] = isolated.clone()
+    isolated = same
+    isolated.relocate(None, core)
+    shared: InactiveClock[Shared] = InactiveClock.new_shared()
+    async with shared.activate() as (clock, _):
+        clock.delay_blocking(1)
+        clock.delay_blocking("1")  # type: ignore[arg-type]
+    shared.clone()  # type: ignore[misc]
+    shared.relocate(None, core)  # type: ignore[misc]
+    isolated.relocate(None, None)  # type: ignore[arg-type]
+    isolated = InactiveClock.new_shared()  # type: ignore[assignment]
+    run_per_core(on_core, 1, inactive=shared)  # type: ignore[arg-type]
 
 
 async def on_core(clock: Clock, first: int) -> str:

@@ -9,7 +9,7 @@ for minor in 19 18 17 16 15 14 13; do
 sys.exit(sys.version_info[:2] != (3, $minor) or not sysconfig.get_config_var('Py_GIL_DISABLED'))" 2>/dev/null; then
             echo "=== $("$python" --version), free-threaded"
             PYTHON_GIL=0 make test PYTHON="$python" VENV=".venv/3.${minor}t" \
-                ARGS="tests/test_run_per_core.py tests/test_shared*.py tests/test_stress*.py"
+                ARGS="tests/test_run_per_core.py tests/test_shared*.py tests/test_delay_blocking.py"
             exit
         fi
     done

@@ -185,10 +185,13 @@ class SharedState(State):
                 message()
         finally:
             self._reading = False
-        # Whoever has left these may have seen an earlier alarm than there is now. (A
-        # driver that is awake looks before it sleeps.)
-        if self._postponed and self._alarm.deadline != -inf:
-            self._wake_reader()
+        # (A driver that is awake looks before it sleeps.)
+        if self._alarm.deadline != -inf:
+            if self._postponed:
+                # Whoever has left it may have seen an earlier alarm than there is now.
+                self._wake_reader()
+            else:
+                self._wake_if_unused()
 
     def _first_messages(self, how_many: int) -> Generator[Callable[[], None]]:
         # The end may come in another thread, and take them away.
