@@ -1,0 +1,235 @@
+"""Shared clocks that end, and timers that change, just as something else goes on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from shared_clock import SharedClock, in_thread
+
+from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery
+from trio_clockrt._shared_state import SharedState, _EndOfRun
+from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt.testing import ClockControl
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+
+@pytest.fixture
+def shared() -> Iterator[SharedClock]:
+    it = SharedClock()
+    yield it
+    it.close()
+
+
+def once(todo: list[Callable[[], object]]) -> None:
+    if todo:
+        todo.pop()()
+
+
+class Interrupted(dict[Any, Any]):
+    """Whoever uses it is interrupted, once."""
+
+    before_setting: list[Callable[[], object]]
+    after_setting: list[Callable[[], object]]
+    after_getting: list[Callable[[], object]]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.before_setting, self.after_setting, self.after_getting = [], [], []
+
+    def __setitem__(self, key: object, value: object) -> None:
+        once(self.before_setting)
+        super().__setitem__(key, value)
+        once(self.after_setting)
+
+    def get(self, *args: Any) -> Any:
+        try:
+            return super().get(*args)
+        finally:
+            once(self.after_getting)
+
+
+# --- the end ---
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_it_ends_as_somebody_begins_to_wait(moment: str) -> None:
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    drivers = [driver]
+    del driver
+    clock._state._dependents = dependents = Interrupted()
+    where = (
+        dependents.before_setting if moment == "before" else dependents.after_setting
+    )
+    where.append(drivers.clear)
+    with pytest.raises(ClockGone):
+        in_thread(partial(clock.delay_blocking, inf))
+    assert not dependents
+
+
+def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(*args: Any) -> Any:
+        drivers.clear()
+        return original(*args)
+
+    original = TimerQueue.add
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    drivers = [driver]
+    del driver
+    with clock.timer_group() as timers:
+        monkeypatch.setattr(TimerQueue, "add", add)
+        timer = timers.call_later(0, int)
+        assert not clock.alive
+        assert not timer.pending
+        with pytest.raises(ClockGone):
+            timer.reset(1)
+
+
+def test_a_message_after_the_end(shared: SharedClock) -> None:
+    state = shared.clock._state
+    assert isinstance(state, SharedState)
+    shared.end()
+    shared.home.do(state._read_some)
+    with pytest.raises(ClockGone):
+        state.add(trio)  # type: ignore[arg-type]
+
+
+def test_a_run_ends_as_a_clock_is_collected() -> None:
+    class Fake:
+        def forget_run(self, run: object) -> None:
+            forgotten.append(run)
+            fakes.clear()
+
+    async def main() -> None:
+        end = _EndOfRun(trio.lowlevel.current_trio_token())
+        for fake in fakes:
+            end.note(fake)  # type: ignore[arg-type]
+        del fake
+        end.after_run()
+        assert end._states == {}
+
+    forgotten: list[object] = []
+    fakes = [Fake(), Fake()]
+    trio.run(main)
+    assert len(forgotten) == 1
+
+
+def test_messages_that_nobody_reads() -> None:
+    clock, driver = InactiveClock.new_shared().activate_manual()
+
+    def many() -> None:
+        with clock.timer_group() as timers:
+            for _ in range(2000):
+                timers.call_later(60, int)
+
+    in_thread(many)
+    assert driver.next_deadline is None
+    assert driver.statistics().cancelled == 2000
+
+
+def test_a_defect_as_a_message_is_read() -> None:
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                await trio.testing.wait_all_tasks_blocked()
+                driver._state._fire = None  # type: ignore[assignment,method-assign]
+                in_thread(lambda: timers.call_later(0, int))
+                await trio.sleep_forever()
+
+    with pytest.raises(TypeError, match="NoneType"):
+        trio.run(main)
+
+
+# --- finalizers ---
+
+
+def open_timers(shared: SharedClock) -> TimerNursery:
+    async def use() -> None:
+        async with shared.clock.open_timers() as timers:
+            opened.append(timers)
+            await trio.sleep_forever()
+
+    opened: list[TimerNursery] = []
+    shared.start("home", use)
+    return opened[0]
+
+
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_as_a_timer_is_reset(
+    how: str, shared: SharedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(*args: Any) -> bool:
+        once(todo)
+        return original(*args)
+
+    original = SharedState.replace
+    timers, calls = open_timers(shared), list[str]()
+    timer = in_thread(lambda: timers.call_at(60, calls.append, "fired"))
+    todo: list[Callable[[], object]] = [timer.cancel]
+    if how == "reset":
+        todo = [lambda: timer.reset(2)]
+    monkeypatch.setattr(SharedState, "replace", replace)
+    in_thread(lambda: timer.reset(1))
+    assert shared.pending() == (how == "reset")
+    assert timer.pending == (how == "reset")
+    shared.jump(1)
+    assert calls == []
+    if how == "reset":
+        assert timer.when == 2
+        shared.jump(1)
+        assert calls == ["fired"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_as_a_timer_fires(how: str, shared: SharedClock) -> None:
+    timers, calls = open_timers(shared), list[str]()
+    timer = in_thread(lambda: timers.call_at(1, calls.append, "fired"))
+    timers._pending = pending = Interrupted(timers._pending)
+    pending.after_getting.append(
+        timer.cancel if how == "cancel" else lambda: timer.reset(1)
+    )
+    shared.jump(1)
+    assert calls == []
+    assert timer.pending == (how == "reset")
+    assert shared.pending() == (how == "reset")
+    shared.jump(1)
+    assert calls == ["fired"] * (how == "reset")
+
+
+# --- reports ---
+
+
+def test_run_until_idle() -> None:
+    control = ClockControl()
+    timers_made: list[Timer] = []
+
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, _):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                timers_made.append(timers.call_every(1, int))
+                timers_made.append(timers.call_later(60, int))
+                await control.run_until_idle()
+                assert clock.instant() == 60
+
+
+def test_a_report_of_its_timers() -> None:
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, _):
+            async with clock.open_timers() as timers:
+                timers.call_later(inf, int)
+                await trio.sleep_forever()
+
+    control = ClockControl(autojump_threshold=0, detect_deadlocks=True)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=control)
+    [error] = caught.value.exceptions
+    assert re.search(r"Timer for int.*made at .*bad_moments", str(error))
