@@ -123,6 +123,15 @@ def test_a_run_ends_as_a_clock_is_collected() -> None:
     assert len(forgotten) == 1
 
 
+def test_it_is_in_a_fork() -> None:
+    # As there, but where coverage is measured; for the rest see test_shared_end.py.
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    clock._state.forked()
+    with pytest.raises(ClockGone, match="fork"):
+        clock.delay_blocking(1)
+    assert driver.next_deadline is None
+
+
 def test_messages_that_nobody_reads() -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from shared_clock import InThread
+from shared_clock import InThread, in_thread
+from stepwise_run import StepwiseRun
 from trio.testing import MockClock
 
 import trio_clockrt
@@ -132,6 +134,29 @@ INTERRUPTED["read"] = from_a_thread
 INTERRUPTED["fire"] = fire
 
 
+@contextmanager
+def traced(interrupt: Callable[[], object], at: int) -> Generator[list[int]]:
+    """Call it at one line of the library's, in this thread; the value counts them."""
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(LIBRARY):
+            return None
+        if event == "line":
+            lines.append(frame.f_lineno)
+            if len(lines) == at:
+                sys.settrace(None)
+                interrupt()
+        return trace
+
+    lines: list[int] = []
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
 @pytest.mark.parametrize("where", ["another thread", "the same thread"])
 @pytest.mark.parametrize("deed", [*DEEDS, "ask"])
 @pytest.mark.parametrize("interrupted", INTERRUPTED)
@@ -143,7 +168,6 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
     async def attempt(
         here: int, timers: TimerNursery, driver: ClockDriver, time: MockClock
     ) -> bool:
-        lines = 0
         threads: list[InThread[None]] = []
         scene = Scene(timers, driver, time)
 
@@ -157,28 +181,13 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
             else:
                 thread.result()
 
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            nonlocal lines
-            if not frame.f_code.co_filename.startswith(LIBRARY):
-                return None
-            if event == "line":
-                lines += 1
-                if lines == here:
-                    sys.settrace(None)
-                    interrupt()
-            return trace
-
         await trio.testing.wait_all_tasks_blocked()  # the driver is asleep
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
+        with traced(interrupt, here) as lines:
             await INTERRUPTED[interrupted](scene)
-        finally:
-            sys.settrace(before)
         for thread in threads:
             thread.result()
         await scene.check()
-        return here <= lines
+        return here <= len(lines)
 
     async def main() -> None:
         async with InactiveClock.new_shared().activate() as (clock, driver):
@@ -187,6 +196,103 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
                 while await attempt(here, timers, driver, time):
                     here += 1
                 timers.cancel_timers()
+        assert here > 10
+
+    time = MockClock()
+    trio.run(main, clock=time)
+
+
+@pytest.mark.parametrize("first", ["timer", "nursery"])
+def test_the_last_user_goes_at_each_line(first: str) -> None:
+    """What the driver reads is of one, and what leaves meanwhile is another."""
+
+    async def attempt(here: int) -> bool:
+        async def use() -> None:
+            async with clock.open_timers(on_exit="cancel") as timers:
+                opened.append(timers.call_later(60, int))
+                await leave.wait()
+
+        opened: list[Timer] = []
+        leave = trio.Event()
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            in_thread(partial(other.start, use))
+            clock.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert clock.alive
+            deeds: list[Callable[[], object]] = [
+                opened[0].cancel,
+                lambda: in_thread(partial(other.do, leave.set)),
+            ]
+            if first == "nursery":
+                deeds.reverse()
+            with traced(deeds[1], here) as lines:
+                InThread(deeds[0]).result()
+                await trio.testing.wait_all_tasks_blocked()
+            if here > len(lines):
+                deeds[1]()
+            await driver.wait_gone()
+        return here <= len(lines)
+
+    async def main() -> None:
+        here = 1
+        while await attempt(here):
+            here += 1
+        assert here > 10
+
+    other = StepwiseRun()
+    try:
+        trio.run(main, clock=MockClock())
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("interrupted", ["reset", "wait", "tick"])
+def test_ticks_that_are_reset_at_each_line(interrupted: str) -> None:
+    async def attempt(here: int) -> bool:
+        async def tick() -> None:
+            ticks.append(await ticker.__anext__())
+
+        async def wait() -> None:
+            nursery.start_soon(tick)
+            await trio.testing.wait_all_tasks_blocked()
+
+        ticks: list[float] = []
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            async with trio.open_nursery() as nursery:
+                start = time.current_time()
+                ticker = clock.periodic(4)
+                if interrupted != "wait":
+                    await wait()
+                time.jump(4 if interrupted == "tick" else 2)
+                interrupt = partial(in_thread, ticker.reset)
+                with traced(interrupt, here) as lines:
+                    if interrupted == "wait":
+                        await wait()
+                    elif interrupted == "reset":
+                        ticker.reset()
+                    await trio.testing.wait_all_tasks_blocked()
+                if here > len(lines):
+                    ticker.reset()
+                    await trio.testing.wait_all_tasks_blocked()
+                if interrupted == "tick":
+                    # Whichever was first.
+                    assert ticks in ([], [start + 4])
+                    ticks.clear()
+                    if nursery.child_tasks == frozenset():
+                        await wait()
+                time.jump(3)
+                await trio.testing.wait_all_tasks_blocked()
+                assert ticks == []
+                time.jump(1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert ticks == [time.current_time()]
+                assert driver.statistics().pending == 0
+        return here <= len(lines)
+
+    async def main() -> None:
+        here = 1
+        while await attempt(here):
+            here += 1
         assert here > 10
 
     time = MockClock()
