@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from math import inf
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import hypothesis.strategies as st
 import pytest
 import trio
+from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -18,6 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 from model_settings import MODEL
+from shared_clock import in_thread
 from stepwise_run import StepwiseRun
 
 from trio_clockrt import (
@@ -32,9 +36,15 @@ from trio_clockrt import (
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
+T = TypeVar("T")
+
 # Few different ones, so that many are the same.
 lengths = st.sampled_from([0.0, 0.25, 1.0, 1.0 + 2**-30, 2.0, 60.0, 3600.0, inf])
 index = st.integers(0, 1000)
+
+
+class Hand(Protocol):
+    def do(self, fn: Callable[[], T], /) -> T: ...
 
 
 @attrs.define(eq=False)
@@ -44,6 +54,7 @@ class Pending:
     deadline: float
     registration: int
     wakes: bool  # a task, or a callback
+    run: StepwiseRun
     scope: trio.CancelScope | None = None
     timer: Timer | None = None
 
@@ -52,6 +63,7 @@ class Pending:
 class Nursery:
     timers: TimerNursery
     leave: trio.Event
+    run: StepwiseRun
 
 
 class ClockMachine(RuleBasedStateMachine):
@@ -60,7 +72,10 @@ class ClockMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.run = StepwiseRun()
+        self.run = self.make_run()
+        # Where tasks are started, and what uses clocks and timers.
+        self.tasks: StepwiseRun = self.run
+        self.hand: Hand = self.run
         self.now = 0.0
         self.alive = True
         self.open: list[Clock] = []
@@ -82,17 +97,23 @@ class ClockMachine(RuleBasedStateMachine):
         self.leave = trio.Event()
 
         async def block() -> None:
-            async with InactiveClock().activate() as (clock, self.driver):
+            async with self.make_recipe().activate() as (clock, self.driver):
                 self.open += [clock, clock.clone(), clock.clone()]
                 del clock
                 await self.leave.wait()
 
         self.run.start(block)
 
+    def make_run(self) -> StepwiseRun:
+        return StepwiseRun()
+
+    def make_recipe(self) -> InactiveClock[Any]:
+        return InactiveClock()
+
     # --- what the model says ---
 
     def register(self, seconds: float, *, wakes: bool) -> Pending:
-        pending = Pending(self.now + seconds, self.registrations, wakes)
+        pending = Pending(self.now + seconds, self.registrations, wakes, self.tasks)
         self.registrations += 1
         self.pending.append(pending)
         return pending
@@ -127,7 +148,7 @@ class ClockMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(which=index)
     def clone(self, which: int) -> None:
-        clone = self.run.do(self.open[which % len(self.open)].clone)
+        clone = self.hand.do(self.open[which % len(self.open)].clone)
         assert clone.alive == self.alive
         self.open.append(clone)
 
@@ -136,7 +157,7 @@ class ClockMachine(RuleBasedStateMachine):
     def close(self, which: int, in_the_run: bool) -> None:
         clock = self.open.pop(which % len(self.open))
         if in_the_run:
-            self.run.do(clock.close)
+            self.hand.do(clock.close)
         else:
             clock.close()
         self.closed.append(clock)
@@ -148,7 +169,7 @@ class ClockMachine(RuleBasedStateMachine):
     def drop(self, which: int, in_the_run: bool) -> None:
         dropped = [self.open.pop(which % len(self.open))]
         if in_the_run:
-            self.run.do(dropped.clear)
+            self.hand.do(dropped.clear)
         else:
             dropped.clear()
         self.run.do(lambda: None)
@@ -195,7 +216,7 @@ class ClockMachine(RuleBasedStateMachine):
             except ClockGone:
                 self.told.append("waiter")
 
-        self.run.do(lambda: self.run.nursery.start_soon(waiter, clock))
+        self.tasks.do(lambda: self.tasks.nursery.start_soon(waiter, clock))
         self.settle()
 
     @precondition(lambda self: any(pending.scope for pending in self.pending))
@@ -204,7 +225,7 @@ class ClockMachine(RuleBasedStateMachine):
         waiting = [pending for pending in self.pending if pending.scope]
         pending = waiting[which % len(waiting)]
         assert pending.scope is not None
-        self.run.do(pending.scope.cancel)
+        pending.run.do(pending.scope.cancel)
         assert pending.scope.cancelled_caught
         self.pending.remove(pending)
         self.settle()
@@ -217,27 +238,27 @@ class ClockMachine(RuleBasedStateMachine):
         clock = self.open[which % len(self.open)]
         if not self.alive:
             with pytest.raises(ClockGone):
-                self.run.do(clock.open_timers)
+                self.hand.do(clock.open_timers)
             return
 
         async def nursery(clock: Clock) -> None:
             block = clock.open_timers(on_exit="cancel")
             del clock
-            leave = trio.Event()
+            leave, run = trio.Event(), self.tasks
             try:
                 async with block as timers:
-                    self.nurseries.append(Nursery(timers, leave))
+                    self.nurseries.append(Nursery(timers, leave, run))
                     await leave.wait()
             except ExceptionGroup as group:
                 self.told += [type(error).__name__ for error in group.exceptions]
 
-        self.run.do(lambda: self.run.nursery.start_soon(nursery, clock))
+        self.tasks.do(lambda: self.tasks.nursery.start_soon(nursery, clock))
 
     @precondition(lambda self: self.nurseries)
     @rule(which=index)
     def close_nursery(self, which: int) -> None:
         nursery = self.nurseries.pop(which % len(self.nurseries))
-        self.run.do(nursery.leave.set)
+        nursery.run.do(nursery.leave.set)
         self.pending = [
             pending
             for pending in self.pending
@@ -247,7 +268,7 @@ class ClockMachine(RuleBasedStateMachine):
             (timer, owner) for timer, owner in self.idle_timers if owner is not nursery
         ]
         with pytest.raises((RuntimeError, ClockGone)):
-            self.run.do(lambda: nursery.timers.call_later(1, int))
+            self.hand.do(lambda: nursery.timers.call_later(1, int))
         self.settle()
 
     @precondition(lambda self: self.nurseries)
@@ -263,11 +284,11 @@ class ClockMachine(RuleBasedStateMachine):
             else:
                 timer = nursery.timers.call_later(seconds, callback, number)
             assert timer.when == self.now + seconds
-            assert timer.pending
+            assert timer.pending or not seconds  # as it may have fired elsewhere
             pending.timer = timer
             self.idle_timers.append((timer, nursery))
 
-        self.run.do(register)
+        self.hand.do(register)
         self.settle()
 
     @precondition(lambda self: self.idle_timers)
@@ -275,8 +296,8 @@ class ClockMachine(RuleBasedStateMachine):
     def cancel_a_timer(self, which: int) -> None:
         timer, _ = self.idle_timers[which % len(self.idle_timers)]
         mine = [pending for pending in self.pending if pending.timer is timer]
-        assert self.run.do(timer.cancel) == bool(mine)
-        assert self.run.do(timer.cancel) is False
+        assert self.hand.do(timer.cancel) == bool(mine)
+        assert self.hand.do(timer.cancel) is False
         self.pending = [pending for pending in self.pending if pending not in mine]
 
     @precondition(lambda self: self.idle_timers)
@@ -289,7 +310,7 @@ class ClockMachine(RuleBasedStateMachine):
         pending = self.register(seconds, wakes=False)
         pending.timer = timer
         timer._args = (pending.registration,)
-        self.run.do(lambda: timer.reset(seconds))
+        self.hand.do(lambda: timer.reset(seconds))
         assert timer.when == self.now + seconds
         self.settle()
 
@@ -300,7 +321,7 @@ class ClockMachine(RuleBasedStateMachine):
         expected = trio.ClosedResourceError if self.alive else ClockGone
         for use in (clock.open_timers, lambda: clock.periodic(1), clock.clone):
             with pytest.raises(expected):
-                self.run.do(use)
+                self.hand.do(use)
         clock.close()
 
     # --- time ---
@@ -352,12 +373,12 @@ class ClockMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees_with_the_model(self) -> None:
-        assert self.called == self.should_have_been_called
+        self.check_order()
         assert sorted(self.woken) == sorted(self.should_have_been_woken)
         assert sorted(self.told) == sorted(self.should_have_been_told)
         if not hasattr(self, "driver"):
             return
-        statistics = self.driver.statistics()
+        statistics = self.run.do(self.driver.statistics)
         assert statistics.pending == len(self.pending)
         assert statistics.registered == (
             statistics.pending + statistics.fired + statistics.cancelled
@@ -369,9 +390,72 @@ class ClockMachine(RuleBasedStateMachine):
             assert clock.alive == self.alive
             assert clock.instant() == self.now
 
+    def check_order(self) -> None:
+        assert self.called == self.should_have_been_called
+
     def teardown(self) -> None:
         self.run.close()
 
 
+class SettlingRun(StepwiseRun):
+    """After each step, the other runs have settled too."""
+
+    def __init__(self, runs: list[StepwiseRun]) -> None:
+        super().__init__()
+        self._runs = runs
+        runs.append(self)
+
+    def do(self, fn: Callable[[], T]) -> T:
+        try:
+            return super().do(fn)
+        finally:
+            self.settle()
+
+    def settle(self) -> None:
+        # There and back again.
+        for run in self._runs * 2:
+            StepwiseRun.do(run, int)
+
+
+class Thread:
+    """Does everything in a thread that is none of Trio's."""
+
+    def __init__(self, run: SettlingRun) -> None:
+        self._run = run
+
+    def do(self, fn: Callable[[], T]) -> T:
+        try:
+            return in_thread(fn)
+        finally:
+            self._run.settle()
+
+
+class SharedClockMachine(ClockMachine):
+    """The same, by hands in two runs and a thread; but one step after the other."""
+
+    def make_run(self) -> StepwiseRun:
+        self.runs: list[StepwiseRun] = []
+        home = SettlingRun(self.runs)
+        self.hands: list[Hand] = [home, SettlingRun(self.runs), Thread(home)]
+        return home
+
+    def make_recipe(self) -> InactiveClock[Any]:
+        return InactiveClock.new_shared()
+
+    @rule(which=st.integers(0, 2), tasks_in=st.integers(0, 1))
+    def change_hands(self, which: int, tasks_in: int) -> None:
+        self.hand, self.tasks = self.hands[which], self.runs[tasks_in]
+
+    def check_order(self) -> None:
+        # The runs are not in step, as far as this goes.
+        assert sorted(self.called) == sorted(self.should_have_been_called)
+
+    def teardown(self) -> None:
+        for run in reversed(self.runs):
+            run.close()
+
+
+TestSharedClock = SharedClockMachine.TestCase
+TestSharedClock.settings = settings(MODEL, max_examples=MODEL.max_examples // 4)
 TestClock = ClockMachine.TestCase
 TestClock.settings = MODEL

@@ -227,6 +227,7 @@ class SharedState(State):
         if not self._changing:
             self._end_pass()
         self._queue = TimerQueue()
+        self.cancelled = self.registered - self.fired
         self._postponed.clear()
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):
