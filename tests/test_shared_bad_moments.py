@@ -229,6 +229,8 @@ def test_run_until_idle() -> None:
                 await control.run_until_idle()
                 assert clock.instant() == 60
 
+    trio.run(main, clock=control)
+
 
 def test_a_report_of_its_timers() -> None:
     async def main() -> None:

@@ -84,12 +84,14 @@ class Scene:
 
     # --- what always holds ---
 
-    async def check(self) -> None:
+    async def check(self, *, count: bool) -> None:
+        """To count what is pending reads all messages, which hides who has not."""
         await trio.testing.wait_all_tasks_blocked()
         pending = [
             (name, timer.when) for name, timer in self.named.items() if timer.pending
         ]
-        assert self.driver.statistics().pending == len(pending)
+        if count:
+            assert self.driver.statistics().pending == len(pending)
         assert self.results.count(True) <= 1
         self.fired.clear()
         for when in sorted({when for _, when in pending}):
@@ -97,6 +99,7 @@ class Scene:
             await trio.testing.wait_all_tasks_blocked()
         assert sorted(self.fired) == sorted(pending)
         assert not any(timer.pending for timer in self.named.values())
+        assert self.driver.statistics().pending == 0
 
 
 DEEDS: dict[str, Callable[[Scene], None]] = {
@@ -186,7 +189,7 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
             await INTERRUPTED[interrupted](scene)
         for thread in threads:
             thread.result()
-        await scene.check()
+        await scene.check(count=where == "the same thread")
         return here <= len(lines)
 
     async def main() -> None:
