@@ -18,6 +18,7 @@ from crashed_run import Crash
 from shared_clock import InThread, SharedClock, in_thread
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer
+from trio_clockrt._state import _forked
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -205,12 +206,22 @@ def a_worker_thread_survives_its_run() -> None:
     shared.close()
 
 
+def this_is_a_fork() -> None:
+    clocks = [InactiveClock().activate_manual(), InactiveClock().activate_manual()]
+    # As Python does; here, as the child of a real fork measures no coverage.
+    _forked()
+    for clock, _ in clocks:
+        with pytest.raises(ClockGone, match="fork"):
+            clock.timer_group()
+
+
 def main() -> None:
     the_driver_crashes()
     a_driver_whose_run_only_it_has_been_used_in_crashes()
     a_guest_run_is_dropped()
     a_waiting_run_crashes()
     a_worker_thread_survives_its_run()
+    this_is_a_fork()
     print("as it should be")
 
 

@@ -132,6 +132,21 @@ def test_it_is_in_a_fork() -> None:
     assert driver.next_deadline is None
 
 
+def test_a_group_ends_as_its_timer_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(*_: object) -> None:
+        monkeypatch.undo()
+        in_thread(lambda: block.__exit__(None, None, None))
+
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    block = clock.timer_group()
+    timer = block.__enter__().call_later(60, int)
+    monkeypatch.setattr(SharedState, "check", check)
+    with pytest.raises(RuntimeError, match="closed"):
+        timer.reset(1)
+    assert not timer.pending
+    assert driver.next_deadline is None
+
+
 def test_messages_that_nobody_reads() -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
 

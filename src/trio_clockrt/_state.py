@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -563,5 +562,5 @@ def _forked() -> None:
         state.forked()
 
 
-if sys.platform != "win32":
+with suppress(AttributeError):  # on Windows
     os.register_at_fork(after_in_child=_forked)
