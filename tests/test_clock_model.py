@@ -38,6 +38,8 @@ if sys.version_info < (3, 11):
 
 T = TypeVar("T")
 
+OLDEST_TRIO = trio.__version__.startswith("0.27")
+
 # Few different ones, so that many are the same.
 lengths = st.sampled_from([0.0, 0.25, 1.0, 1.0 + 2**-30, 2.0, 60.0, 3600.0, inf])
 index = st.integers(0, 1000)
@@ -330,6 +332,7 @@ class ClockMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.25, 1.0, 2.0, 60.0, 1e6]), by_hand=st.booleans())
     def jump(self, seconds: float, by_hand: bool) -> None:
         self.now += seconds
+        told: list[str] = []
 
         def jump() -> None:
             self.run.time.jump(seconds)
@@ -337,12 +340,14 @@ class ClockMachine(RuleBasedStateMachine):
                 try:
                     self.driver.advance_timers()
                 except ClockGone:
-                    self.told.append("caller")
+                    told.append("caller")
 
         self.run.do(jump)
         self.settle()
-        if by_hand and not self.alive:
-            self.should_have_been_told.append("caller")
+        # The oldest Trio keeps what a waiting coroutine has been called with, so that a
+        # dropped clock may be an owner until whoever waits has been woken.
+        if told or (by_hand and not OLDEST_TRIO):
+            assert told == ["caller"] * (not self.alive)
 
     # --- the end, and another beginning ---
 
