@@ -1352,3 +1352,21 @@ def test_ten_tenths_of_sleep_in_ten_tenths_of_jumps(where: str) -> None:
     trio.run(main, clock=control)
     assert slept == pytest.approx([n / 10 for n in range(1, 11)])
     assert control.current_time() == 1
+
+
+@pytest.mark.parametrize("move", ["advance", "jump"])
+def test_a_callback_moves_the_time_further(move: str) -> None:
+    """Everything that is due has fired when the outer one returns."""
+    control = ClockControl()
+    with control.to_clock().timer_group() as timers:
+        timers.call_at(1, control.jump, 5)
+        late = timers.call_at(3, log_time, control, log := list[float]())
+        last = timers.call_at(20, int)
+        getattr(control, move)(1)
+        assert control.current_time() == 6
+        assert (late.pending, last.pending) == (False, True)
+    assert log == [6]
+
+
+def log_time(control: ClockControl, log: list[float]) -> None:
+    log.append(control.current_time())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import queue
 import subprocess
 import sys
 import textwrap
@@ -14,12 +15,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.testing
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing._trio_inside import raise_in_main_task
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -298,6 +301,63 @@ def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     control = ClockControl(autojump_threshold=0)
     trio.run(main)
     assert control.current_time() >= 5
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_nobody_can_be_told_of_a_slow_thread(
+    beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main task waits for it itself; so it is tried again."""
+    told: list[bool] = []
+
+    def tell(error: BaseException) -> bool:
+        told.append(raise_in_main_task(error))
+        if len(told) == 2:
+            enough.set()
+        return told[-1]
+
+    async def main() -> None:
+        if beside:
+            trio.lowlevel.spawn_system_task(wait_beside)
+        else:
+            control.rate = 0
+        with trio.move_on_after(3600):
+            await trio.to_thread.run_sync(enough.wait)
+
+    async def wait_beside() -> None:
+        await control.to_clock().delay(3600)
+
+    where = "_idleness" if beside else "_autojump"
+    monkeypatch.setattr("trio_clockrt.testing._idleness._UNNOTICED", 0.001)
+    monkeypatch.setattr(f"trio_clockrt.testing.{where}.raise_in_main_task", tell)
+    enough = threading.Event()
+    control = ClockControl(autojump_threshold=0)
+    trio.run(main, clock=None if beside else control)
+    assert told[:2] == [False, False]
+
+
+def test_the_host_of_a_run_may_wake_it() -> None:
+    class Waits(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            if timeout > 0:  # for ever, as far as Trio knows
+                todo.put(event.set)
+
+    async def main() -> None:
+        await event.wait()
+
+    event = trio.Event()
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    results: list[outcome.Outcome[None]] = []
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=todo.put,
+        done_callback=results.append,
+        clock=ClockControl(detect_deadlocks=True),
+        instruments=[Waits()],
+    )
+    while not results:
+        todo.get()()
+    results[0].unwrap()
 
 
 # --- in real time ---

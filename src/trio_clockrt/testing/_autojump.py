@@ -88,7 +88,7 @@ class Autojump(trio.abc.Instrument):
 
     def start(self) -> None:
         """A run begins."""
-        self._run = self._others.own_run = current_trio_token()
+        self._run = current_trio_token()
         self._asleep.clear()
         self._failure = None
         self.waiting = False
@@ -98,7 +98,7 @@ class Autojump(trio.abc.Instrument):
 
     def after_run(self) -> None:
         self._asleep.clear()
-        self._others.own_run = None
+        self._others.end_run(self._run)
         self._idleness.forget_run(self._run)
         self._others.settings_changed()
 
@@ -168,8 +168,9 @@ class Autojump(trio.abc.Instrument):
         try:
             busy_for = idleness.wait_for_workers()
         except Exception as error:  # a warning, where they are errors
-            raise_in_main_task(error)
-            return 0.0
+            if raise_in_main_task(error):
+                return 0.0
+            busy_for = idleness.warn_later()
         if busy_for:
             return min(busy_for, seconds)
         patience = idleness.patience()
@@ -233,4 +234,5 @@ class Autojump(trio.abc.Instrument):
         error = RuntimeError(
             f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
-        raise_in_main_task(error)
+        if not raise_in_main_task(error):
+            raise error

@@ -56,7 +56,7 @@ class ByHand:
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
-        self._finish(self._visit(self._time.nanoseconds()))
+        self._finish(self._visit_all())
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -68,7 +68,7 @@ class ByHand:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
         failures = self._visit(until)
         self._time.count_to(until)
-        self._finish(failures + self._visit(until))
+        self._finish(failures + self._visit_all())
 
     async def run_for(self, seconds: float) -> None:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
@@ -103,6 +103,18 @@ class ByHand:
                 f"still, the next one at {self._next_deadline()!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
+
+    def _visit_all(self) -> list[BaseException]:
+        """Fire whatever is due, also if a callback moves the time once more."""
+        failures = self._visit(self._time.nanoseconds())
+        while self._something_is_due():
+            failures += self._visit(self._time.nanoseconds())
+        return failures
+
+    def _something_is_due(self) -> bool:
+        now, here = self._time.now(), self._others.here()
+        busy = any(alarm.state.busy for alarm in here)
+        return not busy and any(alarm.deadline <= now for alarm in here)
 
     def _visit(self, until: int) -> list[BaseException]:
         """Fire timers that no task drives, in this thread, each at its own time."""

@@ -73,8 +73,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         auto_advance_limit: How far all readings together may move it, at most.
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
             in its main task, instead of waiting for ever, when nothing can wake it: no
-            deadline that time will come to, no worker thread, no I/O, no `hold`. The
-            error lists what the tasks wait for, and the next timers.
+            deadline that time will come to, no worker thread, no I/O, no `hold`, and
+            no host. The error lists what the tasks wait for, and the next timers.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
             time. Every run begins with the seed again, and another seed is another
@@ -561,21 +561,13 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     def start_clock(self) -> None:
         """Trio calls this as a run begins."""
-        if self._others.belong_to_another_run():
+        if not self._others.begin_run():
             raise RuntimeError(
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
         self._used = True
         self._autojump.start()
-        # Trio asks these all the time. It need not ask through us, unless somebody has
-        # changed how.
-        for asked, tells in (
-            (ClockControl.current_time, self._time.instant),
-            (ClockControl.deadline_to_sleep_time, self._autojump.sleep_time),
-        ):
-            if getattr(type(self), asked.__name__) is asked:
-                setattr(self, asked.__name__, tells)
         if self._seed is not None:
             SeededSchedule(self._seed)
 
@@ -587,7 +579,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
-        self._used = True
+        if not self._used:  # as it costs more to set it
+            self._used = True
         return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
