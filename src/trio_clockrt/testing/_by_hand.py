@@ -153,6 +153,15 @@ class ByHand:
         for run in self._others.runs():
             await settle_run(run, self._idleness)
         await self._idleness.wait()
+        # Not before, as a task that has begun just now may make a clock.
+        if not self._others.exist and not self._is_in_its_run():
+            raise RuntimeError(
+                "this would move nothing: this ClockControl is not the clock of this "
+                "Trio run, and no clock was made from it here. Use trio.run(main, "
+                "clock=control), or make a clock with control.to_clock() or "
+                "InactiveClock.from_control(control). (To move nothing but the time "
+                "that it tells, use advance().)"
+            )
 
     @contextmanager
     def _letting_it_run(self) -> Generator[list[BaseException]]:

@@ -300,8 +300,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             ValueError: if *seconds* is negative, infinite or NaN.
             OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
-            RuntimeError: if called outside of a Trio task, in the wrong run, or while
-                another call is under way.
+            RuntimeError: if called outside of a Trio task, in the wrong run, in one
+                where no clock of this control is to be found, or while another call is
+                under way.
             Exception: as for `advance`.
 
         Example::
