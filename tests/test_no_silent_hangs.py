@@ -75,6 +75,40 @@ def test_the_report_says_what_everybody_waits_for() -> None:
     assert lines[-1] == "  - 3 timers more"
 
 
+def test_tasks_that_are_nothing_but_trio_s() -> None:
+    async def main() -> None:
+        semaphore = trio.Semaphore(0)
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.Event().wait, name="waiter")
+            nursery.start_soon(semaphore.acquire)
+            nursery.start_soon(clock.delay, 60)
+            for _ in range(3):
+                nursery.start_soon(trio.sleep_forever)
+
+    tasks = [line for line in deadlock(main).splitlines() if " wait" in line]
+    place = f"{__file__}:{main.__code__.co_firstlineno + 2}, in main"
+    # Only those of the program: none of what drives the clock, or Trio.
+    assert sorted(tasks) == [
+        "  - 3 tasks trio.sleep_forever wait in trio.sleep_forever",
+        f"  - task {__name__}.{main.__qualname__} waits at {place}",
+        "  - task trio.Semaphore.acquire waits in trio.Semaphore.acquire",
+        "  - task trio_clockrt._clock.Clock.delay waits in trio_clockrt.Clock.delay",
+        "  - task waiter waits in trio.Event.wait",
+    ]
+
+
+def test_a_main_task_that_is_nothing_but_trio_s() -> None:
+    message = deadlock(trio.sleep_forever)
+    assert "task trio.sleep_forever waits in trio.sleep_forever" in message
+    assert message.count(" waits ") == 1
+
+
+def test_code_that_belongs_to_no_module() -> None:
+    names: dict[str, Any] = {"trio": trio}
+    exec("async def main(): await trio.sleep_forever()", names)
+    assert "waits at <string>:1, in main" in deadlock(names["main"])
+
+
 def test_nothing_to_jump_to() -> None:
     async def main() -> None:
         async with open_clock() as clock:
