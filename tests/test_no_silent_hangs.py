@@ -344,9 +344,59 @@ async def test_fail_after_real_says_what_it_waited_for() -> None:
             with control.fail_after_real(0.01):
                 await clock.delay(60)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "this has taken more than 0.01 real seconds:"
+    assert lines[0].startswith("this has taken more than 0.01 real seconds; the next ")
     assert lines[1].startswith("  - it is instant 0.0;")
     assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
+
+
+NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use auto"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds", "says_so"),
+    [
+        ({}, 60, True),
+        ({}, math.inf, False),
+        ({"rate": 1}, 60, False),
+        # An autojump that a thread keeps from jumping.
+        ({"autojump_threshold": 0}, 60, False),
+    ],
+)
+def test_fail_after_real_says_that_nobody_moves_the_time(
+    arguments: dict[str, Any], seconds: float, says_so: bool
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
+            with pytest.raises(trio.TooSlowError) as caught:
+                with control.fail_after_real(0.01):
+                    await trio.sleep(seconds)
+            event.set()
+        first = str(caught.value).splitlines()[0]
+        assert (NOBODY_MOVES in first) == says_so
+
+    event = threading.Event()
+    control = ClockControl(**arguments)
+    trio.run(main, clock=control)
+
+
+def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
+            with pytest.raises(trio.TooSlowError) as caught:
+                with control.fail_after_real(0.01):
+                    await control.run_for(60)
+            event.set()
+        assert "nobody moves" not in str(caught.value)
+
+    event = threading.Event()
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+def test_a_deadlock_where_nobody_moves_the_time() -> None:
+    assert NOBODY_MOVES in deadlock(partial(trio.sleep, 60))
 
 
 def test_fail_after_real_while_time_flies() -> None:

@@ -28,7 +28,7 @@ from ._autojump import Autojump
 from ._by_hand import ByHand
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
-from ._report import report
+from ._report import nobody_moves_to, report
 from ._seed import SeededSchedule, check_seed
 from ._stand_alone import LoneAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -408,7 +408,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         """Limit a block in real time, with ``with``, whatever virtual time does.
 
         So a test that hangs fails, and says what everybody has been waiting for: what
-        time it is, where the tasks are, and which timers come next.
+        time it is, where the tasks are, which timers come next, and whether nobody
+        moves the time to them.
 
         Args:
             seconds: How long the block may take, in real seconds or as a
@@ -433,11 +434,11 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> try:
             ...     trio.run(main, clock=control)
             ... except trio.TooSlowError as error:
-            ...     print(str(error).splitlines()[0])
-            this has taken more than 0.01 real seconds:
+            ...     print(str(error).partition(";")[0])
+            this has taken more than 0.01 real seconds
         """
         seconds = to_seconds(seconds, "seconds")
-        return RealTimeout(seconds, self._report)
+        return RealTimeout(seconds, self._why_it_is_slow)
 
     def set_time(self, when: datetime) -> None:
         """Move the system time to another time.
@@ -626,6 +627,14 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     def _report(self) -> str:
         return report(self._time, [*self._autojump.states(), *self._others.states()])
+
+    def _why_it_is_slow(self) -> str:
+        deadline = self._by_hand.next_deadline()
+        # What lets the program run by hand holds.
+        moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
+        stuck = not moves and self._time.now() < deadline < inf
+        hint = f"; {nobody_moves_to(deadline)}" if stuck else ""
+        return f"{hint}:{self._report()}"
 
     def _settings_changed(self) -> None:
         self._wake_run()

@@ -43,6 +43,13 @@ def report(time: VirtualTime, states: Iterable[State]) -> str:
     return "".join(f"\n  - {line}" for line in lines)
 
 
+def nobody_moves_to(deadline: float) -> str:
+    return (
+        f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
+        "autojump_threshold=0, or run_for()"
+    )
+
+
 def all_tasks() -> Iterator[Task]:
     """The tasks of the current run."""
     return _with_children(current_root_task())
