@@ -236,6 +236,7 @@ def test_a_warning_after_a_second(real: HandMovedTime) -> None:
     assert "a second of real time" in str(warning.message)
     assert "'slow one'" in str(warning.message)
     assert "Worker object" in str(warning.message)
+    assert "If it is just working, all is well" in str(warning.message)
     assert "ClockControl(ignore_threads=True)" in str(warning.message)
     assert warning.filename == __file__
     line = work.__code__.co_firstlineno + 1

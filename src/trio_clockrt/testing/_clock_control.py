@@ -137,8 +137,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         self._time = VirtualTime(_aware(at, "at"), self._real_time)
         self._idleness = Idleness(self._real_time)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
-        self._idleness.ignore_threads = ignore_threads
-        self._idleness.detect_deadlocks = detect_deadlocks
+        self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")
+        self._idleness.detect_deadlocks = _flag(detect_deadlocks, "detect_deadlocks")
         self._others = StandAlone(self._time, self._idleness, self._wake_run)
         self._autojump = Autojump(
             self._time, self._idleness, self._others, self._real_time, self._report
@@ -496,9 +496,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         so does the local timezone. Blocks may overlap, and then the one that was
         opened last counts.
 
-        This needs time-machine: ``pip install 'trio-clockrt[time-machine]'``. It takes
-        the place of freezegun, whose ``freeze_time`` stops the clock of a Trio run
-        too.
+        This needs time-machine, an extra of this library: ``pip install 'time-machine
+        >= 3, < 4'``. It takes the place of freezegun, whose ``freeze_time`` stops the
+        clock of a Trio run too.
 
         A system time that no `~datetime.datetime` can hold is whatever error Python
         has for it, where it is read; `time.time` can tell it.
@@ -675,6 +675,13 @@ def _is_in_a_task_of(run: TrioToken) -> bool:
         return current_trio_token() == run
     except RuntimeError:
         return False
+
+
+def _flag(given: object, name: str) -> bool:
+    # Any string would do, "no" among them.
+    if not isinstance(given, bool):
+        raise TypeError(f"`{name}` must be True or False, not {given!r}")
+    return given
 
 
 def _aware(when: object, name: str) -> datetime:
