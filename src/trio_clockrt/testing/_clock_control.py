@@ -456,7 +456,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Example::
 
             >>> control = ClockControl()
-            >>> control.set_time(datetime.datetime.fromisoformat("2000-01-01T00:00Z"))
+            >>> y2k = datetime.datetime.fromisoformat("2000-01-01T00:00+00:00")
+            >>> control.set_time(y2k)
             >>> control.current_time()
             946684800.0
         """
