@@ -11,6 +11,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 
 from .._post import post
 from ._control_alarm import ControlAlarm
+from ._report import nobody_moves_to
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
@@ -225,10 +226,7 @@ class Autojump(trio.abc.Instrument):
 
     def _raise_deadlock(self, deadline: float) -> None:
         if deadline < inf:
-            hint = (
-                f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
-                "autojump_threshold=0, or run_for()"
-            )
+            hint = nobody_moves_to(deadline)
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(

@@ -82,7 +82,7 @@ class ByHand:
         with self._letting_it_run() as failures:
             while True:
                 await self._settle(failures)
-                deadline = self._next_deadline()
+                deadline = self.next_deadline()
                 if deadline == inf or to_nanoseconds(deadline) > until:
                     break
                 self._time.go_to(deadline)
@@ -93,14 +93,14 @@ class ByHand:
         with self._letting_it_run() as failures:
             for n in range(limit + 1):
                 await self._settle(failures)
-                deadline = self._next_deadline()
+                deadline = self.next_deadline()
                 if deadline == inf or self._only_periodic():
                     return
                 if n < limit:
                     self._time.go_to(deadline)
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {self._next_deadline()!r}. Does something "
+                f"still, the next one at {self.next_deadline()!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
@@ -152,7 +152,7 @@ class ByHand:
         )
 
     def _finish(self, failures: list[BaseException]) -> None:
-        while self._time.is_about(deadline := self._next_deadline()):
+        while self._time.is_about(deadline := self.next_deadline()):
             self._time.go_to(deadline)
         self._moved()
         if failures:
@@ -165,6 +165,15 @@ class ByHand:
         for run in self._others.runs():
             await settle_run(run, self._idleness)
         await self._idleness.wait()
+        # Not before, as a task that has begun just now may make a clock.
+        if not self._others.exist and not self._is_in_its_run():
+            raise RuntimeError(
+                "this would move nothing: this ClockControl is not the clock of this "
+                "Trio run, and no clock was made from it here. Use trio.run(main, "
+                "clock=control), or make a clock with control.to_clock() or "
+                "InactiveClock.from_control(control). (To move nothing but the time "
+                "that it tells, use advance().)"
+            )
 
     @contextmanager
     def _letting_it_run(self) -> Generator[list[BaseException]]:
@@ -203,7 +212,8 @@ class ByHand:
         except RuntimeError:  # outside of Trio
             return False
 
-    def _next_deadline(self) -> float:
+    def next_deadline(self) -> float:
+        """The earliest that somebody here waits for, or can be told of."""
         deadline = self._others.next_deadline()
         if self._is_in_its_run():
             return min(deadline, self._autojump.next_deadline())

@@ -51,6 +51,12 @@ def next_deadline_if_idle() -> float:
     return -inf if runner.runq else runner.deadlines.next_deadline()
 
 
+def main_task() -> Task | None:
+    """The one that runs the function that this run was given; none before it begins."""
+    task: Task | None = GLOBAL_RUN_CONTEXT.runner.main_task
+    return task
+
+
 def raise_in_main_task(error: BaseException) -> bool:
     """Let the main task see an error where it waits, as Ctrl-C would be raised.
 
@@ -61,12 +67,12 @@ def raise_in_main_task(error: BaseException) -> bool:
     def raise_error() -> NoReturn:
         raise error
 
-    runner = GLOBAL_RUN_CONTEXT.runner
-    tasks = [] if runner.main_task is None else [runner.main_task]
+    main = main_task()
+    tasks = [] if main is None else [main]
     for task in tasks:
         if task._abort_func is not None:
             task._attempt_abort(raise_error)
-            if runner.runq:
+            if GLOBAL_RUN_CONTEXT.runner.runq:
                 return True
         tasks += [
             child for nursery in task.child_nurseries for child in nursery.child_tasks
