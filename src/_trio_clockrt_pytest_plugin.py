@@ -58,7 +58,7 @@ class _VirtualTime:
 
     def __init__(self, item: pytest.Function) -> None:
         self.arguments: dict[str, Any] = {}
-        mark = item.get_closest_marker("virtual_time")
+        self._mark = mark = item.get_closest_marker("virtual_time")
         is_async = _is_async(item)
         if mark is None:
             marked, virtual = False, is_async and item.config.getini("virtual_time")
@@ -86,9 +86,10 @@ class _VirtualTime:
         try:
             self.control = ClockControl(**self.arguments)
         except (TypeError, ValueError) as error:
-            raise _failure(
-                "the mark virtual_time takes the arguments of ClockControl, and "
-                f"`seeds`, but of {self.arguments} that says: {error}"
+            assert self._mark is not None
+            raise _wrong(
+                self._mark,
+                f"{error}; it takes the arguments of ClockControl, and `seeds`",
             ) from None
         return self.control
 
@@ -100,31 +101,36 @@ class _VirtualTime:
 
 
 def _read(mark: pytest.Mark) -> tuple[bool, dict[str, Any]]:
-    if mark.args == (False,) and not mark.kwargs:
-        return False, {}
-    if mark.args:
-        raise _failure(
-            "the mark virtual_time takes keyword arguments, or False and nothing else, "
-            f"but was given {mark.args} and {mark.kwargs}"
+    arguments = {**mark.kwargs}
+    virtual = mark.args[0] if mark.args else True
+    if not isinstance(virtual, bool) or len(mark.args) > 1:
+        raise _wrong(
+            mark, "it takes keyword arguments, such as `at`, or else True or False"
         )
-    if "seeds" in mark.kwargs:
-        if "seed" in mark.kwargs:
-            raise _failure(
-                "the mark virtual_time takes `seed`, for one schedule, or `seeds`, for "
-                f"many, but was given both: {mark.kwargs}"
+    if arguments and not virtual:
+        raise _wrong(mark, "False takes no arguments")
+    if "seeds" in arguments:
+        if "seed" in arguments:
+            raise _wrong(
+                mark,
+                "it takes `seed`, for one schedule, or `seeds`, for many, not both",
             )
-        try:
-            seeds = _count(mark.kwargs["seeds"])
-        except ArgumentTypeError as error:
-            raise _failure(f"`seeds` of the mark virtual_time {error}") from None
-        return True, {**mark.kwargs, "seeds": seeds}
-    return True, {**mark.kwargs}
+        seeds = arguments["seeds"]
+        if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+            raise _wrong(mark, "`seeds` must be an integer of 1 or more")
+    return virtual, arguments
 
 
-def _count(given: object) -> int:
-    if not str(given).isdecimal() or int(str(given)) == 0:
+def _wrong(mark: pytest.Mark, reason: str) -> BaseException:
+    given = [*map(repr, mark.args)]
+    given += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
+    return _failure(f"virtual_time({', '.join(given)}): {reason}")
+
+
+def _count(given: str) -> int:
+    if not given.isdecimal() or int(given) == 0:
         raise ArgumentTypeError(f"must be a number of 1 or more, not {given!r}")
-    return int(str(given))
+    return int(given)
 
 
 def _failure(reason: str) -> BaseException:
@@ -162,9 +168,8 @@ def _time_of(item: pytest.Function) -> _VirtualTime:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         time = _VirtualTime(metafunc.definition)
-    except pytest.fail.Exception as error:
-        # The first to read the mark, where pytest names only the file.
-        raise _failure(f"{metafunc.definition.nodeid}: {error}") from None
+    except pytest.fail.Exception:
+        return  # the test will fail with the same, and the others of its module run
     seeds = metafunc.config.getoption("clock_seeds") or time.seeds
     if seeds and time.wanted and "seed" not in time.arguments:
         metafunc.parametrize(
@@ -290,10 +295,15 @@ def _trio_run(request: pytest.FixtureRequest) -> None:
             return
         given = f"runs on {backend}"
     raise _failure(
-        "the fixture `active_clock` needs an async test that runs on Trio, under "
-        f"pytest-trio (`trio_mode = true`, or the mark `trio`) or AnyIO (the mark "
-        f"`anyio`), but this test {given}; elsewhere, use `open_clock()`"
+        f"the fixture `active_clock` {_NEEDS_TRIO} {given}; elsewhere, use "
+        "`open_clock()`"
     )
+
+
+_NEEDS_TRIO = (
+    "needs an async test that runs on Trio, under pytest-trio (`trio_mode = true`, or "
+    "the mark `trio`) or AnyIO (the mark `anyio`), but this test"
+)
 
 
 # --- pytest-trio, and whatever else calls tests ---
@@ -336,7 +346,13 @@ def pytest_pyfunc_call(
     time = _time_of(pyfuncitem)
     if time.takes_clock:
         _give_clock(pyfuncitem, time)
-    result = yield
+    try:
+        result = yield
+    except (pytest.fail.Exception, pytest.skip.Exception) as error:
+        # What pytest itself says then, depending on its version.
+        if time.has_to_drive and "async def function" in str(error):
+            raise _failure(f"virtual time {_NEEDS_TRIO} has neither") from None
+        raise
     if time.has_to_drive and not time.control._used:
         raise _failure(
             f"nothing has used the {time.control} of this test: no Trio run had it as "

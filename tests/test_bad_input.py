@@ -17,7 +17,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_clockrt import Clock, ClockDriver, InactiveClock, TimerNursery, open_clock
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    InactiveClock,
+    SimpleClock,
+    TimerNursery,
+    open_clock,
+)
 from trio_clockrt.testing import ClockControl
 
 Use = Callable[[Clock, ClockDriver, TimerNursery, Any], object]
@@ -325,6 +332,15 @@ async def test_blocks_that_are_used_as_something_else() -> None:
 def test_a_clock_cannot_be_constructed() -> None:
     with pytest.raises(TypeError, match=r"open_clock\(\) as clock"):
         Clock()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"SimpleClock.system\(\) or control.to_simple"):
+        SimpleClock()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("copy_it", [copy.copy, copy.deepcopy])
+def test_a_simple_clock_can_be_copied(
+    copy_it: Callable[[SimpleClock], SimpleClock],
+) -> None:
+    assert copy_it(SimpleClock.system()).instant() <= SimpleClock.system().instant()
 
 
 async def test_a_clock_cannot_be_copied() -> None:

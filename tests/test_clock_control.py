@@ -600,6 +600,18 @@ BAD: list[tuple[str, Callable[[ClockControl], object], type[Exception], str]] = 
     ),
     ("rate nan", lambda c: setattr(c, "rate", nan), ValueError, "`rate`.*nan"),
     ("rate inf", lambda c: setattr(c, "rate", inf), ValueError, "`rate`.*inf"),
+    (
+        "detect_deadlocks str",
+        lambda c: ClockControl(detect_deadlocks="no"),  # type: ignore[arg-type]
+        TypeError,
+        "`detect_deadlocks` must be True or False, not 'no'",
+    ),
+    (
+        "ignore_threads int",
+        lambda c: ClockControl(ignore_threads=1),  # type: ignore[arg-type]
+        TypeError,
+        "`ignore_threads` must be True or False, not 1",
+    ),
     ("rate str", lambda c: setattr(c, "rate", "1"), TypeError, "`rate`.*'1'"),
     ("rate bool", lambda c: setattr(c, "rate", True), TypeError, "`rate`.*True"),
     (

@@ -734,11 +734,11 @@ def test_run_until_while_time_passes_by_itself(control: ClockControl) -> None:
     now = [100.0]
     control._real_clock = real
     control.rate = 2
-    trio.run(control.run_until, 5)
+    trio.run(control.run_until, 5, clock=control)
     assert control.current_time() == 5
     now[0] += 3
     assert control.current_time() == 11
-    trio.run(control.run_until, 5)
+    trio.run(control.run_until, 5, clock=control)
     assert control.current_time() == 11
 
 
@@ -928,19 +928,21 @@ def test_exceptions_come_out_of_run_for(control: ClockControl) -> None:
 # --- who may call it ---
 
 
-@pytest.mark.parametrize(
-    "use",
+let_run = pytest.mark.parametrize(
+    "let_run",
     [
-        lambda control: control.run_for(1),
-        lambda control: control.run_until(1),
+        lambda control: control.run_for(60),
+        lambda control: control.run_until(60),
         lambda control: control.run_until_idle(),
     ],
 )
-def test_outside_of_trio(
-    use: Callable[[ClockControl], Awaitable[None]], control: ClockControl
-) -> None:
+LetRun = Callable[[ClockControl], Awaitable[None]]
+
+
+@let_run
+def test_outside_of_trio(let_run: LetRun, control: ClockControl) -> None:
     with pytest.raises(RuntimeError, match=r"only a Trio task.*advance\(\)"):
-        use(control).__await__().__next__()
+        let_run(control).__await__().__next__()
     assert control.current_time() == 0
 
 
@@ -975,9 +977,46 @@ def test_in_the_wrong_run(control: ClockControl) -> None:
         assert trio.current_time() == 0
 
     trio.run(main, clock=control)
-    # Now that it is over, anybody may.
+    # Now that it is over, anybody may who has a clock of it.
+    clock = control.to_clock()
     trio.run(control.run_for, 1)
+    assert clock.instant() == 1
     assert control.current_time() == 1
+
+
+@let_run
+def test_in_a_run_in_which_it_moves_nothing(let_run: LetRun) -> None:
+    async def main() -> None:
+        other.to_simple_clock()
+        with pytest.raises(RuntimeError, match=r"not the clock of this.*to_clock\(\)"):
+            await let_run(other)
+        assert other.current_time() == 0
+
+    other = ClockControl()
+    trio.run(main)
+    trio.run(main, clock=ClockControl())
+    # It may have been the clock of a run that is over.
+    trio.run(trio.lowlevel.checkpoint, clock=other)
+    trio.run(main)
+
+
+@let_run
+def test_in_a_run_in_which_a_clock_is_made_just_now(let_run: LetRun) -> None:
+    async def sleep() -> None:
+        await control.to_clock().delay(60)
+        log.append(control.current_time())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleep)
+            await let_run(control)
+        # Now it has nothing left to do.
+        await let_run(control)
+
+    log: list[float] = []
+    control = ClockControl()
+    trio.run(main)
+    assert log == [60]
 
 
 # --- cancelled, and interrupted ---
@@ -1352,3 +1391,21 @@ def test_ten_tenths_of_sleep_in_ten_tenths_of_jumps(where: str) -> None:
     trio.run(main, clock=control)
     assert slept == pytest.approx([n / 10 for n in range(1, 11)])
     assert control.current_time() == 1
+
+
+@pytest.mark.parametrize("move", ["advance", "jump"])
+def test_a_callback_moves_the_time_further(move: str) -> None:
+    """Everything that is due has fired when the outer one returns."""
+    control = ClockControl()
+    with control.to_clock().timer_group() as timers:
+        timers.call_at(1, control.jump, 5)
+        late = timers.call_at(3, log_time, control, log := list[float]())
+        last = timers.call_at(20, int)
+        getattr(control, move)(1)
+        assert control.current_time() == 6
+        assert (late.pending, last.pending) == (False, True)
+    assert log == [6]
+
+
+def log_time(control: ClockControl, log: list[float]) -> None:
+    log.append(control.current_time())

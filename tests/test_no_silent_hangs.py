@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import queue
 import subprocess
 import sys
 import textwrap
@@ -14,12 +15,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.testing
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing._trio_inside import raise_in_main_task
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -73,6 +76,40 @@ def test_the_report_says_what_everybody_waits_for() -> None:
     assert lines[4].endswith(", in main")
     assert lines[5].startswith("  - <Timer for int, at 1.000000, pending>")
     assert lines[-1] == "  - 3 timers more"
+
+
+def test_tasks_that_are_nothing_but_trio_s() -> None:
+    async def main() -> None:
+        semaphore = trio.Semaphore(0)
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.Event().wait, name="waiter")
+            nursery.start_soon(semaphore.acquire)
+            nursery.start_soon(clock.delay, 60)
+            for _ in range(3):
+                nursery.start_soon(trio.sleep_forever)
+
+    tasks = [line for line in deadlock(main).splitlines() if " wait" in line]
+    place = f"{__file__}:{main.__code__.co_firstlineno + 2}, in main"
+    # Only those of the program: none of what drives the clock, or Trio.
+    assert sorted(tasks) == [
+        "  - 3 tasks trio.sleep_forever wait in trio.sleep_forever",
+        f"  - task {__name__}.{main.__qualname__} waits at {place}",
+        "  - task trio.Semaphore.acquire waits in trio.Semaphore.acquire",
+        "  - task trio_clockrt._clock.Clock.delay waits in trio_clockrt.Clock.delay",
+        "  - task waiter waits in trio.Event.wait",
+    ]
+
+
+def test_a_main_task_that_is_nothing_but_trio_s() -> None:
+    message = deadlock(trio.sleep_forever)
+    assert "task trio.sleep_forever waits in trio.sleep_forever" in message
+    assert message.count(" waits ") == 1
+
+
+def test_code_that_belongs_to_no_module() -> None:
+    names: dict[str, Any] = {"trio": trio}
+    exec("async def main(): await trio.sleep_forever()", names)
+    assert "waits at <string>:1, in main" in deadlock(names["main"])
 
 
 def test_nothing_to_jump_to() -> None:
@@ -300,6 +337,63 @@ def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     assert control.current_time() >= 5
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_nobody_can_be_told_of_a_slow_thread(
+    beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main task waits for it itself; so it is tried again."""
+    told: list[bool] = []
+
+    def tell(error: BaseException) -> bool:
+        told.append(raise_in_main_task(error))
+        if len(told) == 2:
+            enough.set()
+        return told[-1]
+
+    async def main() -> None:
+        if beside:
+            trio.lowlevel.spawn_system_task(wait_beside)
+        else:
+            control.rate = 0
+        with trio.move_on_after(3600):
+            await trio.to_thread.run_sync(enough.wait)
+
+    async def wait_beside() -> None:
+        await control.to_clock().delay(3600)
+
+    where = "_idleness" if beside else "_autojump"
+    monkeypatch.setattr("trio_clockrt.testing._idleness._UNNOTICED", 0.001)
+    monkeypatch.setattr(f"trio_clockrt.testing.{where}.raise_in_main_task", tell)
+    enough = threading.Event()
+    control = ClockControl(autojump_threshold=0)
+    trio.run(main, clock=None if beside else control)
+    assert told[:2] == [False, False]
+
+
+def test_the_host_of_a_run_may_wake_it() -> None:
+    class Waits(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            if timeout > 0:  # for ever, as far as Trio knows
+                todo.put(event.set)
+
+    async def main() -> None:
+        await event.wait()
+
+    event = trio.Event()
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    results: list[outcome.Outcome[None]] = []
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=todo.put,
+        done_callback=results.append,
+        clock=ClockControl(detect_deadlocks=True),
+        instruments=[Waits()],
+    )
+    while not results:
+        todo.get()()
+    results[0].unwrap()
+
+
 # --- in real time ---
 
 
@@ -310,9 +404,59 @@ async def test_fail_after_real_says_what_it_waited_for() -> None:
             with control.fail_after_real(0.01):
                 await clock.delay(60)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "this has taken more than 0.01 real seconds:"
+    assert lines[0].startswith("this has taken more than 0.01 real seconds; the next ")
     assert lines[1].startswith("  - it is instant 0.0;")
     assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
+
+
+NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use auto"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds", "says_so"),
+    [
+        ({}, 60, True),
+        ({}, math.inf, False),
+        ({"rate": 1}, 60, False),
+        # An autojump that a thread keeps from jumping.
+        ({"autojump_threshold": 0}, 60, False),
+    ],
+)
+def test_fail_after_real_says_that_nobody_moves_the_time(
+    arguments: dict[str, Any], seconds: float, says_so: bool
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
+            with pytest.raises(trio.TooSlowError) as caught:
+                with control.fail_after_real(0.01):
+                    await trio.sleep(seconds)
+            event.set()
+        first = str(caught.value).splitlines()[0]
+        assert (NOBODY_MOVES in first) == says_so
+
+    event = threading.Event()
+    control = ClockControl(**arguments)
+    trio.run(main, clock=control)
+
+
+def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
+            with pytest.raises(trio.TooSlowError) as caught:
+                with control.fail_after_real(0.01):
+                    await control.run_for(60)
+            event.set()
+        assert "nobody moves" not in str(caught.value)
+
+    event = threading.Event()
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+def test_a_deadlock_where_nobody_moves_the_time() -> None:
+    assert NOBODY_MOVES in deadlock(partial(trio.sleep, 60))
 
 
 def test_fail_after_real_while_time_flies() -> None:

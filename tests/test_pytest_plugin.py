@@ -104,7 +104,12 @@ def test_a_deadlock(project: Project) -> None:
             await trio.sleep_forever()
         """
     project.pytester.makeini("[pytest]\nvirtual_time_detect_deadlocks = true")
-    project.fail(source, "deadlock: nothing will ever wake", "waits at *in test_it")
+    result = project.run(source, failed=1)
+    result.stdout.fnmatch_lines(["*deadlock: nothing will ever wake*"])
+    # Nobody wants to know what the other plugin waits for.
+    tasks = [line for line in result.outlines if " - task " in line]
+    assert len(tasks) == 1
+    assert tasks[0].endswith(", in test_it")
 
 
 def test_a_control_that_jumps(project: Project) -> None:
@@ -380,24 +385,64 @@ def test_a_mark_on_what_is_not_async(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rat=3", "{'rat': 3, 'autojump_threshold': 0} that says: *argument 'rat'"),
-        ("rate=-1", "that says: rate must be >= 0"),
-        ("True", "::test_it: the mark*takes keyword*but was given (True,) and {}"),
-        ("False, rate=1", "::test_it: *or False*given (False,) and {'rate': 1}"),
-        ("seeds=2, seed=1", "::test_it: *given both: {'seeds': 2, 'seed': 1}"),
-        ("seeds=0", "::test_it: `seeds` of the mark*must be a number of 1 or*not 0"),
-        ("seeds='x'", "::test_it: `seeds` of the mark*must be a number*not 'x'"),
+        ("rates=3", "*got an unexpected keyword argument 'rates'; *takes the"),
+        ("rate=-1", "rate must be >= 0; *the arguments of ClockControl, and `seeds`"),
+        ("0", "*takes keyword arguments, such as `at`, or else True or False"),
+        ("datetime.min", "*such as `at`"),
+        ("False, rate=1", "False takes no arguments"),
+        (
+            "seeds=2, seed=1",
+            "*`seed`, for one schedule, or `seeds`, for many, not both",
+        ),
+        ("seeds=0", "`seeds` must be an integer of 1 or more"),
+        ("seeds='3'", "`seeds` must be an integer of 1 or more"),
+        ("seeds=True", "`seeds` must be an integer of 1 or more"),
     ],
 )
 def test_a_bad_mark(trio_project: Project, arguments: str, message: str) -> None:
+    shown = arguments.replace("datetime.min", "datetime.datetime(1, 1, 1, 0, 0)")
     trio_project.fail(
         f"""
         @pytest.mark.virtual_time({arguments})
         async def test_it():
             pass
+
+        async def test_another():
+            pass
+        """,
+        "ERROR at setup of test_it",
+        f"virtual_time({shown}): {message}",
+        errors=1,
+        passed=1,
+    )
+
+
+def test_a_mark_that_says_true(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        @pytest.mark.virtual_time(True, rate=2)
+        async def test_it():
+            assert trio.lowlevel.current_clock().rate == 2
+        """
+    )
+
+
+def test_an_async_test_that_no_plugin_runs(plain_project: Project) -> None:
+    message = (
+        "virtual time needs an async test * or the mark `trio`*this test has neither"
+    )
+    plain_project.fail(
+        """
+        @pytest.mark.virtual_time
+        async def test_mark():
+            pass
+
+        async def test_control(clock_control):
+            pass
         """,
         message,
-        errors=1,
+        message,
+        failed=2,
     )
 
 

@@ -22,6 +22,7 @@ from trio.lowlevel import checkpoint
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
+from trio_clockrt._post import post
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -831,6 +832,59 @@ def test_a_run_that_shuts_down_while_others_wait_for_it() -> None:
         future = pool.submit(trio.run, short)
         trio.run(main)
         future.result(30)
+
+
+def test_the_next_run_begins_as_another_thread_finds_the_last_one_over(
+    control: ClockControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who forgets the run that is over must not forget the one that has begun."""
+    clock = control.to_clock()
+
+    async def in_the_first_run() -> None:
+        with clock.timer_group():
+            pass
+
+    trio.run(in_the_first_run)
+    in_the_next_run, looked = threading.Event(), threading.Event()
+
+    def post_to(run: trio.lowlevel.TrioToken, fn: Callable[[], object]) -> bool:
+        # (It also tells runs that are there of the jump.)
+        if there := post(run, fn):
+            return there
+        in_the_next_run.set()
+        looked.wait()
+        return False
+
+    def jump() -> None:
+        control.jump(5)
+
+    async def main() -> None:
+        monkeypatch.undo()
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(clock.delay, 5)
+                await wait_all_tasks_blocked()
+                looked.set()
+                await trio.to_thread.run_sync(thread.join)
+                await trio.to_thread.run_sync(control.jump, 5)
+
+    with clock.timer_group() as timers:
+        timers.call_later(5, int)
+        monkeypatch.setattr("trio_clockrt.testing._stand_alone.post", post_to)
+        thread = threading.Thread(target=jump)
+        thread.start()
+        in_the_next_run.wait()
+        trio.run(main)
+
+
+async def test_an_instant_that_is_not_a_nanosecond_away() -> None:
+    control = ClockControl()
+    clock = control.to_clock()
+    for _ in range(3):
+        control.jump(0.1)
+    assert clock.instant() < 0.1 + 0.2
+    with trio.fail_after(20):
+        await clock.delay_until(0.1 + 0.2)
 
 
 # --- in guest mode ---

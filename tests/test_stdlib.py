@@ -232,6 +232,13 @@ def test_a_block_is_opened_once() -> None:
         assert passed() == 0
 
 
+def test_it_is_no_decorator() -> None:
+    with pytest.raises(TypeError, match=r"no decorator: `with control\.patch"):
+
+        @ClockControl().patch_stdlib()  # type: ignore[operator]
+        def test() -> None: ...
+
+
 def test_a_thread_that_asks_too_late() -> None:
     patch = ClockControl(Y2K).patch_stdlib()
     assert isinstance(patch, StdlibPatch)
@@ -243,7 +250,7 @@ def test_a_thread_that_asks_too_late() -> None:
 def test_without_time_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "time_machine", None)
     with pytest.raises(
-        ImportError, match=r"pip install 'trio-clockrt\[time-machine\]'"
+        ImportError, match=r"needs time-machine.*`pip install 'time-machine >= 3, < 4'`"
     ):
         ClockControl().patch_stdlib()
 

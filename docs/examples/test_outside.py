@@ -43,3 +43,19 @@ async def test_another_process(autojump_clock_control, active_clock):
         )
     assert result.stdout.split() == [b"done"]
     assert active_clock.instant() == 0
+
+
+SLOW = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+# With autojump it would be 15 seconds, as those that Trio gives the process pass too.
+async def test_a_process_that_takes_too_long(clock_control):
+    async def run_for_ten_seconds():
+        with trio.move_on_after(10) as timeout:
+            await trio.run_process(SLOW)
+        assert timeout.cancelled_caught
+        assert trio.current_time() == 10
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_for_ten_seconds)
+        await clock_control.run_for(10)

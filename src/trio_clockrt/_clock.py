@@ -47,15 +47,7 @@ class Clock(SimpleClock):
     for different lengths of time and it should end with the last of them.
     """
 
-    if not TYPE_CHECKING:
-
-        def __new__(cls, *args: object) -> Self:
-            if not args:
-                raise TypeError(
-                    "a Clock has no public constructor: use "
-                    "`async with open_clock() as clock:`"
-                )
-            return super().__new__(cls)
+    _made_by = "`async with open_clock() as clock:`"
 
     def __init__(self, state: State, ownership: Ownership) -> None:
         super().__init__(state.source)

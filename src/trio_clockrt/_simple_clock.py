@@ -10,6 +10,8 @@ from ._time_source import SystemSource
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from typing_extensions import Self
+
     from ._time_source import TimeSource
 
 
@@ -19,6 +21,20 @@ class SimpleClock:
     For code that only reads the time: it takes a `SimpleClock`, and a test or a
     program hands it whichever it likes, a `Clock` included. Get one from `system`.
     """
+
+    _made_by = "SimpleClock.system() or control.to_simple_clock()"
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object) -> Self:
+            if not args:
+                raise TypeError(
+                    f"a {cls.__name__} has no public constructor: use {cls._made_by}"
+                )
+            return super().__new__(cls)
+
+        def __getnewargs__(self) -> tuple[object, ...]:
+            return (self._source,)
 
     def __init__(self, source: TimeSource) -> None:
         self._source = source

@@ -11,6 +11,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 
 from .._post import post
 from ._control_alarm import ControlAlarm
+from ._report import nobody_moves_to
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
@@ -88,7 +89,7 @@ class Autojump(trio.abc.Instrument):
 
     def start(self) -> None:
         """A run begins."""
-        self._run = self._others.own_run = current_trio_token()
+        self._run = current_trio_token()
         self._asleep.clear()
         self._failure = None
         self.waiting = False
@@ -98,7 +99,7 @@ class Autojump(trio.abc.Instrument):
 
     def after_run(self) -> None:
         self._asleep.clear()
-        self._others.own_run = None
+        self._others.end_run(self._run)
         self._idleness.forget_run(self._run)
         self._others.settings_changed()
 
@@ -168,8 +169,9 @@ class Autojump(trio.abc.Instrument):
         try:
             busy_for = idleness.wait_for_workers()
         except Exception as error:  # a warning, where they are errors
-            raise_in_main_task(error)
-            return 0.0
+            if raise_in_main_task(error):
+                return 0.0
+            busy_for = idleness.warn_later()
         if busy_for:
             return min(busy_for, seconds)
         patience = idleness.patience()
@@ -224,13 +226,11 @@ class Autojump(trio.abc.Instrument):
 
     def _raise_deadlock(self, deadline: float) -> None:
         if deadline < inf:
-            hint = (
-                f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
-                "autojump_threshold=0, or run_for()"
-            )
+            hint = nobody_moves_to(deadline)
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
             f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
-        raise_in_main_task(error)
+        if not raise_in_main_task(error):
+            raise error

@@ -56,7 +56,7 @@ class ByHand:
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
-        self._finish(self._visit(self._time.nanoseconds()))
+        self._finish(self._visit_all())
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -68,7 +68,7 @@ class ByHand:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
         failures = self._visit(until)
         self._time.count_to(until)
-        self._finish(failures + self._visit(until))
+        self._finish(failures + self._visit_all())
 
     async def run_for(self, seconds: float) -> None:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
@@ -82,7 +82,7 @@ class ByHand:
         with self._letting_it_run() as failures:
             while True:
                 await self._settle(failures)
-                deadline = self._next_deadline()
+                deadline = self.next_deadline()
                 if deadline == inf or to_nanoseconds(deadline) > until:
                     break
                 self._time.go_to(deadline)
@@ -93,16 +93,28 @@ class ByHand:
         with self._letting_it_run() as failures:
             for n in range(limit + 1):
                 await self._settle(failures)
-                deadline = self._next_deadline()
+                deadline = self.next_deadline()
                 if deadline == inf or self._only_periodic():
                     return
                 if n < limit:
                     self._time.go_to(deadline)
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
-                f"still, the next one at {self._next_deadline()!r}. Does something "
+                f"still, the next one at {self.next_deadline()!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
+
+    def _visit_all(self) -> list[BaseException]:
+        """Fire whatever is due, also if a callback moves the time once more."""
+        failures = self._visit(self._time.nanoseconds())
+        while self._something_is_due():
+            failures += self._visit(self._time.nanoseconds())
+        return failures
+
+    def _something_is_due(self) -> bool:
+        now, here = self._time.now(), self._others.here()
+        busy = any(alarm.state.busy for alarm in here)
+        return not busy and any(alarm.deadline <= now for alarm in here)
 
     def _visit(self, until: int) -> list[BaseException]:
         """Fire timers that no task drives, in this thread, each at its own time."""
@@ -140,7 +152,7 @@ class ByHand:
         )
 
     def _finish(self, failures: list[BaseException]) -> None:
-        while self._time.is_about(deadline := self._next_deadline()):
+        while self._time.is_about(deadline := self.next_deadline()):
             self._time.go_to(deadline)
         self._moved()
         if failures:
@@ -153,6 +165,15 @@ class ByHand:
         for run in self._others.runs():
             await settle_run(run, self._idleness)
         await self._idleness.wait()
+        # Not before, as a task that has begun just now may make a clock.
+        if not self._others.exist and not self._is_in_its_run():
+            raise RuntimeError(
+                "this would move nothing: this ClockControl is not the clock of this "
+                "Trio run, and no clock was made from it here. Use trio.run(main, "
+                "clock=control), or make a clock with control.to_clock() or "
+                "InactiveClock.from_control(control). (To move nothing but the time "
+                "that it tells, use advance().)"
+            )
 
     @contextmanager
     def _letting_it_run(self) -> Generator[list[BaseException]]:
@@ -191,7 +212,8 @@ class ByHand:
         except RuntimeError:  # outside of Trio
             return False
 
-    def _next_deadline(self) -> float:
+    def next_deadline(self) -> float:
+        """The earliest that somebody here waits for, or can be told of."""
         deadline = self._others.next_deadline()
         if self._is_in_its_run():
             return min(deadline, self._autojump.next_deadline())

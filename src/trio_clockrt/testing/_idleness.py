@@ -28,7 +28,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
-from ._trio_inside import cushions, raise_in_main_task
+from ._trio_inside import cushions, is_guest, raise_in_main_task
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Idleness:
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
         """
-        return not (self.holds or busy_workers() or _waiting_for_io())
+        return not (self.holds or is_guest() or busy_workers() or _waiting_for_io())
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""
@@ -93,6 +93,11 @@ class Idleness:
         self._busy_since.set(inf)  # once is enough
         warn_of(busy)
         return inf
+
+    def warn_later(self) -> float:
+        """Nobody could be told now; how long to wait before it is tried again."""
+        self._busy_since.set(None)
+        return _UNNOTICED
 
     async def wait(self, *, then: Callable[[NextStep], bool] | None = None) -> None:
         """Wait until the current run is idle, but for tasks that wait here.
@@ -133,8 +138,7 @@ class Idleness:
             if then is None:
                 raise
             # Not in the system task that watches.
-            raise_in_main_task(error)
-            return inf
+            return inf if raise_in_main_task(error) else self.warn_later()
 
 
 class Hold(SyncBlock[None, None]):

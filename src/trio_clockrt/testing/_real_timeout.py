@@ -67,6 +67,6 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
 
     def _cancel(self) -> None:
         self._message = (
-            f"this has taken more than {self._seconds} real seconds:{self._report()}"
+            f"this has taken more than {self._seconds} real seconds{self._report()}"
         )
         self._scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import nsmallest
 from operator import attrgetter
 from os import sep
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from trio.lowlevel import current_root_task
 
 from ._await_chain import frames_of
+from ._trio_inside import main_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
-# Nobody wants to know where in these a task waits.
+# Nobody wants to know where in these a task waits...
 _LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
+# ...but what somebody has started of these, and nothing else.
+_STARTED = ("trio", "trio_clockrt")
 
 
 def report(time: VirtualTime, states: Iterable[State]) -> str:
@@ -39,10 +43,20 @@ def report(time: VirtualTime, states: Iterable[State]) -> str:
     return "".join(f"\n  - {line}" for line in lines)
 
 
+def nobody_moves_to(deadline: float) -> str:
+    return (
+        f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
+        "autojump_threshold=0, or run_for()"
+    )
+
+
 def all_tasks() -> Iterator[Task]:
     """The tasks of the current run."""
-    root = current_root_task()
-    tasks = [root] if root else []
+    return _with_children(current_root_task())
+
+
+def _with_children(first: Task | None) -> Iterator[Task]:
+    tasks = [first] if first else []
     while tasks:
         task = tasks.pop()
         yield task
@@ -58,15 +72,28 @@ def _tasks() -> Iterator[str]:
         for path in modules[name].__path__
     ]
     libraries = tuple(path + sep for path in paths)
+    # System tasks are none of theirs.
+    of_the_user = set(_with_children(main_task()))
+    waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
-        # The innermost place in the user's own code; Trio's tasks have none.
+        frames = list(frames_of(task))
         places = [
-            f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
-            for frame in frames_of(task)
+            f"at {frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+            for frame in frames
             if not frame.f_code.co_filename.startswith(libraries)
         ]
         if places:
-            yield f"task {task.name} waits at {places[-1]}"
+            # The innermost place in the user's own code.
+            waiting[task.name, places[-1]] += 1
+        elif frames and task in of_the_user:
+            library = frames[0].f_globals["__name__"].partition(".")[0]
+            if library in _STARTED:
+                waiting[task.name, f"in {library}.{task.coro.__qualname__}"] += 1
+    for (name, where), count in waiting.items():
+        if count == 1:
+            yield f"task {name} waits {where}"
+        else:
+            yield f"{count} tasks {name} wait {where}"
 
 
 def describe(timer: object) -> str:

@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
 from .._alarm import ManualAlarm
-from .._post import post
+from .._post import current_run, post
 from ._control_alarm import LONG_AGO, ControlAlarm
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class LoneAlarm(ManualAlarm):
         self.notes_origins = keeper.notes_origins
         # Holds the driver if nobody else is to do it.
         self.driver: ClockDriver | None = None
+        # The run that it was told of last, if that is over. (Not the token, which may
+        # be another one just now: time may move in any thread.)
+        self._over: TrioToken | None = None
 
     def tie(self, driver: ClockDriver, state: State) -> None:
         super().tie(driver, state)
@@ -56,10 +59,10 @@ class LoneAlarm(ManualAlarm):
 
     def run(self) -> TrioToken | None:
         """Where it can be told that it is due."""
-        if self._token is None and self.state.is_here():
-            with suppress(RuntimeError):
-                return current_trio_token()
-        return self._token
+        run = self._token
+        if run in (None, self._over) and self.state.is_here():
+            return current_run()
+        return None if run is self._over else run
 
     def check(self) -> None:
         """Make sure that the deadline is right: Ctrl-C may have come in between."""
@@ -76,7 +79,7 @@ class LoneAlarm(ManualAlarm):
     def fire_soon(self) -> None:
         run = self.run()
         if run is not None and not post(run, self.fire):
-            self._token = None  # that run is over
+            self._over = run
 
 
 class StandAlone:
@@ -118,6 +121,19 @@ class StandAlone:
     def here(self) -> list[LoneAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
         return [alarm for alarm in self._all_lone() if alarm.state.is_here()]
+
+    def begin_run(self) -> bool:
+        """The current run is to have this clock; tells whether it can."""
+        with self._lock:
+            if self.belong_to_another_run():
+                return False
+            self.own_run = current_trio_token()
+            return True
+
+    def end_run(self, run: TrioToken) -> None:
+        with self._lock:
+            if self.own_run is run:
+                self.own_run = None
 
     def belong_to_another_run(self) -> bool:
         """Whether a run has this clock, and it is not the current one."""
@@ -161,6 +177,8 @@ class StandAlone:
 
     def alarm_moved(self, deadline: float) -> None:
         self._wake_own_run()
+        if self._time.is_about(deadline):
+            self._time.go_to(deadline)
         if deadline <= self._time.instant():
             self.ring()
         else:
@@ -216,7 +234,8 @@ class StandAlone:
     def _all_runs(self) -> set[TrioToken]:
         driven = [weak() for weak in tuple(self._driven)]
         runs = {alarm._token for alarm in driven if alarm and not alarm.is_done()}
-        runs.update(alarm._token for alarm in self._all_lone() if alarm._token)
+        lone = (alarm.run() for alarm in self._all_lone())
+        runs.update(run for run in lone if run is not None)
         return runs
 
     def _all_lone(self) -> Iterator[LoneAlarm]:

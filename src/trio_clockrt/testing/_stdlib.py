@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio.lowlevel import enable_ki_protection
 
@@ -36,11 +36,16 @@ class StdlibPatch(SyncBlock[None, None]):
             from time_machine import travel
         except ImportError:
             raise ImportError(
-                "patch_stdlib() needs time-machine, which is not installed: "
-                "`pip install 'trio-clockrt[time-machine]'`"
+                "patch_stdlib() needs time-machine, an extra of this library, which is "
+                "not installed: `pip install 'time-machine >= 3, < 4'`"
             ) from None
         self._time = time
         self._travel = travel(0)
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, _: object) -> NoReturn:
+            raise TypeError(f"this is a block, and no decorator: {self._usage}")
 
     @enable_ki_protection
     def __enter__(self) -> None:

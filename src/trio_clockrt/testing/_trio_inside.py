@@ -35,6 +35,11 @@ def cushions(*, but_not_of: Container[Task]) -> list[float]:
     return [cushion for (cushion, _), task in waiting if task not in but_not_of]
 
 
+def is_guest() -> bool:
+    """Whether this run has a host, who may have something to do with it yet."""
+    return GLOBAL_RUN_CONTEXT.runner.is_guest
+
+
 def next_deadline() -> float:
     """The earliest deadline of this run, exactly."""
     return GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
@@ -46,26 +51,33 @@ def next_deadline_if_idle() -> float:
     return -inf if runner.runq else runner.deadlines.next_deadline()
 
 
-def raise_in_main_task(error: BaseException) -> None:
+def main_task() -> Task | None:
+    """The one that runs the function that this run was given; none before it begins."""
+    task: Task | None = GLOBAL_RUN_CONTEXT.runner.main_task
+    return task
+
+
+def raise_in_main_task(error: BaseException) -> bool:
     """Let the main task see an error where it waits, as Ctrl-C would be raised.
 
-    If it cannot be interrupted, or has been already and waits for a shielded child, the
-    next one of its children and theirs sees it. If none can be, it is raised here.
+    If it cannot be interrupted, or waits for a shielded child, the next one of its
+    children and theirs sees it as well. Tells whether that has woken anybody.
     """
 
     def raise_error() -> NoReturn:
         raise error
 
-    main_task = GLOBAL_RUN_CONTEXT.runner.main_task
-    tasks = [] if main_task is None else [main_task]
+    main = main_task()
+    tasks = [] if main is None else [main]
     for task in tasks:
         if task._abort_func is not None:
             task._attempt_abort(raise_error)
-            return
+            if GLOBAL_RUN_CONTEXT.runner.runq:
+                return True
         tasks += [
             child for nursery in task.child_nurseries for child in nursery.child_tasks
         ]
-    raise error
+    return False
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:

@@ -48,8 +48,10 @@ def warn_of(tasks: Sequence[Task]) -> None:
         warnings.warn_explicit(
             f"virtual time has been standing still for a second of real time, as the "
             f"task {task.name!r} waits for {worker.f_locals['sync_fn']!r} in a worker "
-            "thread. If time should not wait for threads, say "
-            "ClockControl(ignore_threads=True)",
+            "thread. If it is just working, all is well, and the warning filter "
+            "'ignore:virtual time has been standing still' silences this. If it waits "
+            "for something that only happens in virtual time, it will wait for ever: "
+            "say ClockControl(ignore_threads=True), or move the time by hand",
             RuntimeWarning,
             waiter.f_code.co_filename,
             waiter.f_lineno,
