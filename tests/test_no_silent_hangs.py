@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import queue
 import subprocess
 import sys
 import textwrap
@@ -15,7 +14,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -368,30 +366,6 @@ def test_nobody_can_be_told_of_a_slow_thread(
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=None if beside else control)
     assert told[:2] == [False, False]
-
-
-def test_the_host_of_a_run_may_wake_it() -> None:
-    class Waits(trio.abc.Instrument):
-        def before_io_wait(self, timeout: float) -> None:
-            if timeout > 0:  # for ever, as far as Trio knows
-                todo.put(event.set)
-
-    async def main() -> None:
-        await event.wait()
-
-    event = trio.Event()
-    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    results: list[outcome.Outcome[None]] = []
-    trio.lowlevel.start_guest_run(
-        main,
-        run_sync_soon_threadsafe=todo.put,
-        done_callback=results.append,
-        clock=ClockControl(detect_deadlocks=True),
-        instruments=[Waits()],
-    )
-    while not results:
-        todo.get()()
-    results[0].unwrap()
 
 
 # --- in real time ---
