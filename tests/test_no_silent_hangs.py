@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -366,6 +367,14 @@ def test_nobody_can_be_told_of_a_slow_thread(
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=None if beside else control)
     assert told[:2] == [False, False]
+
+
+@pytest.mark.parametrize("anyio", [None, ModuleType("anyio")])
+def test_a_report_where_others_are_simulated(
+    anyio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "anyio", anyio)
+    assert "deadlock" in deadlock(trio.sleep_forever)
 
 
 # --- in real time ---
