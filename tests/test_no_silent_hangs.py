@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import queue
 import subprocess
 import sys
 import textwrap
@@ -13,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from types import ModuleType
 from typing import Any
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -370,28 +369,12 @@ def test_nobody_can_be_told_of_a_slow_thread(
     assert told[:2] == [False, False]
 
 
-def test_the_host_of_a_run_may_wake_it() -> None:
-    class Waits(trio.abc.Instrument):
-        def before_io_wait(self, timeout: float) -> None:
-            if timeout > 0:  # for ever, as far as Trio knows
-                todo.put(event.set)
-
-    async def main() -> None:
-        await event.wait()
-
-    event = trio.Event()
-    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    results: list[outcome.Outcome[None]] = []
-    trio.lowlevel.start_guest_run(
-        main,
-        run_sync_soon_threadsafe=todo.put,
-        done_callback=results.append,
-        clock=ClockControl(detect_deadlocks=True),
-        instruments=[Waits()],
-    )
-    while not results:
-        todo.get()()
-    results[0].unwrap()
+@pytest.mark.parametrize("anyio", [None, ModuleType("anyio")])
+def test_a_report_where_others_are_simulated(
+    anyio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "anyio", anyio)
+    assert "deadlock" in deadlock(trio.sleep_forever)
 
 
 # --- in real time ---

@@ -73,8 +73,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         auto_advance_limit: How far all readings together may move it, at most.
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
             in its main task, instead of waiting for ever, when nothing can wake it: no
-            deadline that time will come to, no worker thread, no I/O, no `hold`, and
-            no host. The error lists what the tasks wait for, and the next timers.
+            deadline that time will come to, no worker thread, no I/O, no `hold`. (In
+            guest mode: use that while the host is to wake it.) The error lists what
+            the tasks wait for, and the next timers.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
             time. Every run begins with the seed again, and another seed is another

@@ -28,7 +28,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
-from ._trio_inside import cushions, is_guest, raise_in_main_task
+from ._trio_inside import cushions, raise_in_main_task
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Idleness:
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
         """
-        return not (self.holds or is_guest() or busy_workers() or _waiting_for_io())
+        return not (self.holds or busy_workers() or _waiting_for_io())
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""

@@ -68,8 +68,8 @@ def _tasks() -> Iterator[str]:
     paths = [
         path
         for name in _LIBRARIES
-        if name in modules
-        for path in modules[name].__path__
+        # (It may not be there, or something else may be in its place.)
+        for path in getattr(modules.get(name), "__path__", ())
     ]
     libraries = tuple(path + sep for path in paths)
     # System tasks are none of theirs.

@@ -35,11 +35,6 @@ def cushions(*, but_not_of: Container[Task]) -> list[float]:
     return [cushion for (cushion, _), task in waiting if task not in but_not_of]
 
 
-def is_guest() -> bool:
-    """Whether this run has a host, who may have something to do with it yet."""
-    return GLOBAL_RUN_CONTEXT.runner.is_guest
-
-
 def next_deadline() -> float:
     """The earliest deadline of this run, exactly."""
     return GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
