@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import outcome
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, InactiveClock, open_clock
 from trio_clockrt._state import State
@@ -339,6 +340,35 @@ def test_a_finalizer_resets_a_ticker_as_it_is_woken(
             assert await timer.__anext__() == 10
 
     trio.run(main, clock=jumping())
+
+
+@pytest.mark.parametrize("where", ["reschedule", "TaskWaiter._fire"])
+@pytest.mark.parametrize("jumps", [True, False])
+def test_a_finalizer_resets_a_ticker_in_the_midst_of_it(
+    where: str, jumps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, driver):
+            timer = clock.periodic(5)
+            name = f"trio_clockrt._waiters.{where}"
+            original = pkgutil.resolve_name(name.replace("ters.", "ters:"))
+
+            def resetting(*args: Any) -> Any:
+                monkeypatch.undo()
+                timer.reset()
+                return original(*args)
+
+            monkeypatch.setattr(name, resetting)
+            ticks = []
+            for _ in range(3):
+                tick = await timer.__anext__()
+                assert clock.instant() == tick
+                ticks.append(tick)
+            # It has come, or has been reset; but it is never early.
+            assert ticks in ([5, 10, 15], [10, 15, 20])
+            assert driver.statistics().pending == 0
+
+    trio.run(main, clock=jumping() if jumps else MockClock(autojump_threshold=0))
 
 
 # --- many at once ---

@@ -221,8 +221,13 @@ class PeriodicTimer(Uncopied):
             await wait_task_rescheduled(waiter.abort)
         finally:
             self._task = self._waiter = None
-        # (A reset that we have seen before may wake us a moment later.)
-        if self._state.shared and (self._resets or self._state.now() < waiter.when):
+        moved = waiter.when != tick
+        if (moved or self._state.shared) and (
+            self._resets or self._state.now() < waiter.when
+        ):
+            # Not even now: it has been reset as it was being woken. (On a shared clock,
+            # a reset that we have seen before may wake us a moment later.)
+            self._state.discard(waiter)
             return None
         if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
             self._grid.advance(waiter.when, missed=False)

@@ -100,7 +100,7 @@ class TaskWaiter:
 
     def __init__(self, state: State, when: float) -> None:
         self._state = state
-        # None once it has been cancelled.
+        # None once it has been woken or cancelled.
         self._task: Task | None
         if state.in_one_run:
             self._run = None
@@ -113,8 +113,9 @@ class TaskWaiter:
         self.when = when
 
     def move(self, when: float) -> None:
-        """Wait for another instant instead; it must not have been woken."""
-        self._state.move(self, when)
+        """Wait for another instant instead, if it has not been woken."""
+        if self._task is not None:
+            self._state.move(self, when)
 
     def wake(self) -> None:
         """Wake it before its time, on a shared clock: from any thread."""
@@ -129,13 +130,13 @@ class TaskWaiter:
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        if self._task is None:
+        task = self._task
+        if task is None:
             return False
-        if self._run is None:
-            reschedule(self._task, _WOKEN)
-        elif is_there(self._run) and not _is_running(self._task):
-            # The end may have been posted as well.
-            task, self._task = self._task, None
+        if self._run is None or (is_there(self._run) and not _is_running(task)):
+            # First, as a finalizer may move it just now, and as the end may have been
+            # posted as well.
+            self._task = None
             reschedule(task, _WOKEN)
         else:
             # In its own run; and not while it is still running, about to wait, as a
