@@ -707,3 +707,27 @@ def test_attributes_of_somebody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "jump", int)
     assert control.jump(1) == 1
     assert weakref.ref(control)() is control
+
+
+def test_the_next_run_begins_before_the_last_one_is_quite_over() -> None:
+    class AtTheEnd(trio.abc.Instrument):
+        def task_exited(self, task: trio.lowlevel.Task) -> None:
+            if task is trio.lowlevel.current_root_task():
+                next_run.start()
+                begun.wait()
+
+    async def wait_for_the_other() -> None:
+        begun.set()
+        await trio.to_thread.run_sync(over.wait)
+
+    control = ClockControl()
+    begun, over = threading.Event(), threading.Event()
+    next_run = threading.Thread(
+        target=trio.run, args=[wait_for_the_other], kwargs={"clock": control}
+    )
+    trio.run(trio.sleep, 0, clock=control, instruments=[AtTheEnd()])
+    with pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(trio.sleep, 0, clock=control)
+    assert "the clock of another Trio run" in str(caught.value.__cause__)
+    over.set()
+    next_run.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import _count as count_of_other_threads
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -96,11 +97,14 @@ class Autojump(trio.abc.Instrument):
         self._first = None
         self._jump_at = inf
         add_instrument(self)
+        add_instrument(_AfterRun(partial(self._run_is_over, self._run)))
 
-    def after_run(self) -> None:
-        self._asleep.clear()
-        self._others.end_run(self._run)
-        self._idleness.forget_run(self._run)
+    def _run_is_over(self, run: TrioToken) -> None:
+        # By then another one may have begun.
+        if self._run is run:
+            self._asleep.clear()
+        self._others.end_run(run)
+        self._idleness.forget_run(run)
         self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:
@@ -234,3 +238,13 @@ class Autojump(trio.abc.Instrument):
         )
         if not raise_in_main_task(error):
             raise error
+
+
+class _AfterRun(trio.abc.Instrument):
+    """One for each run, as Trio does not say which one it is that has ended."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def after_run(self) -> None:
+        self._tell()
