@@ -461,6 +461,6 @@ class SharedClockMachine(ClockMachine):
 
 
 TestSharedClock = SharedClockMachine.TestCase
-TestSharedClock.settings = settings(MODEL, max_examples=MODEL.max_examples // 4)
+TestSharedClock.settings = settings(MODEL, max_examples=MODEL.max_examples // 10)
 TestClock = ClockMachine.TestCase
 TestClock.settings = MODEL
