@@ -257,6 +257,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Whatever Trio drives cannot go on before this returns. For that, it is one leap
         as in `jump`; to stop at each deadline there, use `run_for`.
 
+        It goes to an instant, so far from now. If something else moves the time
+        meanwhile, a callback or another thread, it does not go further for that.
+
         Args:
             seconds: How far, in seconds or as a `~datetime.timedelta`.
 
