@@ -27,9 +27,9 @@ check: $(VENV)/check.stamp  ## everything else that has to hold
 	$(MAKE) docs coverage
 	tools/without_the_gil.sh
 
-coverage: $(VENV)/test.stamp  ## run the tests, and demand that they reach every branch
+coverage: $(VENV)/test.stamp  ## run the tests, models for a shorter time, and demand that they reach every branch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	SOAK_STEPS=1100 $(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
