@@ -385,7 +385,7 @@ def test_a_mark_on_what_is_not_async(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rates=3", "*got an unexpected keyword argument 'rates'; *takes the"),
+        ("rates=3", "*got an unexpected keyword argument 'rates'*takes the"),
         ("rate=-1", "rate must be >= 0; *the arguments of ClockControl, and `seeds`"),
         ("0", "*takes keyword arguments, such as `at`, or else True or False"),
         ("datetime.min", "*such as `at`"),
