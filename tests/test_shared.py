@@ -13,7 +13,16 @@ import pytest
 import trio
 from shared_clock import SharedClock, in_thread
 
-from trio_clockrt import Clock, MissedTick, PeriodicTimer, Timer, TimerNursery
+from trio_clockrt import (
+    Clock,
+    InactiveClock,
+    MissedTick,
+    PeriodicTimer,
+    Timer,
+    TimerNursery,
+)
+from trio_clockrt._shared_state import SharedState
+from trio_clockrt._state import Waiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -795,3 +804,36 @@ def test_bad_input(place: str, shared: SharedClock) -> None:
     assert shared.pending() == 1
     with pytest.raises(RuntimeError, match="open_timers"):
         do(shared.clock.timer_group)
+
+
+@pytest.mark.virtual_time
+async def test_what_is_due_when_its_nursery_is_cancelled_does_not_fire() -> None:
+    calls: list[str] = []
+    async with (
+        InactiveClock.new_shared().activate() as (clock, _),
+        clock.open_timers() as timers,
+    ):
+        once = timers.call_later(1, calls.append, "once")
+        every = timers.call_every(1, calls.append, "every")
+        timers.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await clock.delay(2)
+        assert not once.pending
+        assert not every.pending
+    assert calls == []
+
+
+@pytest.mark.virtual_time
+async def test_a_reset_just_before_the_task_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def add(self: SharedState, waiter: Waiter) -> None:
+        monkeypatch.undo()
+        self.add(waiter)
+        ticks.reset()  # as another thread does
+
+    async with InactiveClock.new_shared().activate() as (clock, driver):
+        ticks = clock.periodic(5)
+        monkeypatch.setattr(SharedState, "add", add)
+        assert await ticks.__anext__() == clock.instant() == 5
+        assert driver.statistics().pending == 0
