@@ -52,7 +52,7 @@ soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 45 minut
 		$(BIN)/python -m pytest -v -o faulthandler_timeout=0 --durations=0 \
 		tests/test_*_model.py tests/test_timer_queue.py \
 		tests/test_leaving_nothing_behind.py tests/test_simulated_week.py \
-		tests/test_false_jumps.py $(ARGS)
+		tests/test_false_jumps.py tests/test_shared_interleavings.py $(ARGS)
 
 clean:
 	rm -rf .venv docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
