@@ -731,3 +731,21 @@ def test_the_next_run_begins_before_the_last_one_is_quite_over() -> None:
     assert "the clock of another Trio run" in str(caught.value.__cause__)
     over.set()
     next_run.join()
+
+
+@pytest.mark.parametrize("name", ["current_time", "deadline_to_sleep_time"])
+@pytest.mark.parametrize("whose", ["instance", "class"])
+def test_methods_that_somebody_has_patched(
+    name: str, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spy(*args: Any) -> Any:
+        calls.append(args)
+        return original(*args)
+
+    control = ClockControl(autojump_threshold=0)
+    calls: list[tuple[Any, ...]] = []
+    patched = control if whose == "instance" else ClockControl
+    original = getattr(patched, name)
+    monkeypatch.setattr(patched, name, spy)
+    trio.run(trio.sleep, 1, clock=control)
+    assert calls

@@ -184,12 +184,9 @@ class InactiveClock(Generic[S]):
             True
         """
         self._check_isolated("relocate")
-        for name, affinity in ("source", source), ("destination", destination):
-            if not isinstance(affinity, Affinity) and (affinity, name) != (
-                None,
-                "source",
-            ):
-                raise TypeError(f"`{name}` must be an Affinity, not {affinity!r}")
+        if source is not None:
+            _check_affinity(source, "source")
+        _check_affinity(destination, "destination")
         if source is not None and not source._is_in_machine_of(destination):
             raise ValueError(
                 "`source` and `destination` must be of one machine, but their counts "
@@ -296,6 +293,11 @@ class InactiveClock(Generic[S]):
 
     def __repr__(self) -> str:
         return f"<InactiveClock{'' if self._left else ', activated already'}>"
+
+
+def _check_affinity(affinity: object, name: str) -> None:
+    if not isinstance(affinity, Affinity):
+        raise TypeError(f"`{name}` must be an Affinity, not {affinity!r}")
 
 
 def _make_recipe(

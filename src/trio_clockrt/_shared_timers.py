@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ._post import post
+from ._state import SECONDS_PER_TURN, TIMERS_PER_TURN
 from ._timer import PeriodicCallback
 from ._timer_group import TimerGroup
 from ._timer_nursery import TimerNursery
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
     from ._shared_state import SharedState
     from ._timer import Timer
-
-# A run lets its tasks go on after so many timers or so many seconds on the clock.
-_TIMERS_PER_TURN = 1024
-_SECONDS_PER_TURN = 0.001
 
 
 class Entry:
@@ -167,11 +164,11 @@ class SharedTimerNursery(SharedTimerGroup, TimerNursery):
 
     def _fire_due(self) -> None:
         begin = self._state.now()
-        for _ in range(_TIMERS_PER_TURN):
+        for _ in range(TIMERS_PER_TURN):
             if not self._due:
                 return
             super()._fire(*self._due.popleft())
-            if self._state.now() - begin > _SECONDS_PER_TURN:
+            if self._state.now() - begin > SECONDS_PER_TURN:
                 break
         post(self._token, self._fire_due)
 

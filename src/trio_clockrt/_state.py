@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # A driver lets other tasks run after so many timers or so many seconds on its own
 # clock, whichever comes first. (Virtual time stands still while timers fire, so there
 # it is always the number, and a run can be repeated.)
-_TIMERS_PER_TURN = 1024
-_SECONDS_PER_TURN = 0.001
+TIMERS_PER_TURN = 1024
+SECONDS_PER_TURN = 0.001
 
 # Reading a clock costs a good part of waking a task. After code that is not ours the
 # clock is always read, as that may have taken any time.
@@ -403,7 +403,7 @@ class State:
                 if slow or not count % _QUICK_TIMERS_PER_READING:
                     reading = self.now()
                     if self.driven and (
-                        count >= _TIMERS_PER_TURN or reading - begin > _SECONDS_PER_TURN
+                        count >= TIMERS_PER_TURN or reading - begin > SECONDS_PER_TURN
                     ):
                         break
                 self._changing = True
@@ -440,17 +440,7 @@ class State:
                 alarm.deadline = queue.next_deadline()
             finally:
                 self._changing = False
-            # As in _fire(), which would take as long again.
-            late = now - waiter.when
-            self.fired += 1
-            self.lateness.append(late)
-            if late > self.lateness_max:
-                self.lateness_max = late
-            if self._postponed:
-                self._catch_up()
-                if waiter in queue:
-                    continue
-            waiter._fire()
+            self._fire(waiter, now - waiter.when)
             if alarm.deadline > now:
                 return self._ownership() is not None or self.in_use
         return False
