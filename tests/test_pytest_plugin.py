@@ -53,6 +53,13 @@ class Project:
         result.stdout.fnmatch_lines([f"*{line}*" for line in lines])
 
 
+@pytest.fixture(autouse=True)
+def _not_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CI, pytest says in full a second time what it has said."""
+    for name in ["CI", "BUILD_NUMBER"]:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(params=["trio", "anyio"])
 def project(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Project:
     return Project(pytester, request.param)
