@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Requirements to install on top, such as TRIO=trio==0.27.0
 TRIO ?= trio
+# On each core
+PARALLEL = -n auto --dist worksteal
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -16,7 +18,7 @@ demo: $(VENV)/demo.stamp  ## run an echo server, and check its timers
 	$(BIN)/python -m trio_clockrt $(ARGS)
 
 test: $(VENV)/test.stamp  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(VENV)/check.stamp  ## everything else that has to hold
 	$(BIN)/ruff check
@@ -29,7 +31,7 @@ check: $(VENV)/check.stamp  ## everything else that has to hold
 
 coverage: $(VENV)/test.stamp  ## run the tests, models for a shorter time, and demand that they reach every branch
 	$(BIN)/coverage erase
-	SOAK_STEPS=1100 $(BIN)/coverage run -m pytest -q
+	SOAK_STEPS=1100 $(BIN)/coverage run -m pytest -q $(PARALLEL)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
