@@ -141,6 +141,8 @@ async def test_a_timer_is_some_three_hundred_bytes(how: str) -> None:
 
 # How much of it; `make soak` takes more.
 TIMERS = int(os.environ.get("SOAK_TIMERS", "30000"))
+# Bytes; threads of a test runner may want some while we count.
+SLACK = 100_000
 
 
 async def memory_growth(
@@ -178,7 +180,7 @@ async def test_a_thousand_activations_in_a_row(autojump_clock: MockClock) -> Non
                 with clock.move_on_after(0):
                     await clone.periodic(60).__anext__()
 
-    assert await memory_growth(activate, 1000) < 50_000
+    assert await memory_growth(activate, 1000) < SLACK
 
 
 @pytest.mark.skipif(os.name != "posix", reason="counts descriptors in a directory")
@@ -204,7 +206,7 @@ async def test_timers_with_distinct_far_deadlines(mock_clock: MockClock) -> None
 
     async with InactiveClock().activate() as (clock, driver):
         async with clock.open_timers() as timers:
-            assert await memory_growth(use, TIMERS // batch) < 50_000
+            assert await memory_growth(use, TIMERS // batch) < SLACK
         statistics = driver.statistics()
         assert statistics.fired == TIMERS // 2
         assert statistics.cancelled == 2 * TIMERS

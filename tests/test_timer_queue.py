@@ -275,7 +275,7 @@ def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> N
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak - before < 20_000  # bytes; one per timer would be more
+    assert peak - before < 100_000  # bytes; one reference per timer would be more
 
 
 @pytest.mark.parametrize("count", [1000, 1001])
