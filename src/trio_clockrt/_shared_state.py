@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections import deque
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
@@ -23,7 +23,7 @@ from ._state import State
 from ._timer_queue import TimerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator
+    from collections.abc import Collection
     from typing import Protocol
 
     from ._state import Dependent, Waiter
@@ -155,8 +155,9 @@ class SharedState(State):
 
     def _read_some(self) -> None:
         if self.alive:
-            self._read(_MESSAGES)
-            if not self._postponed and self._alarm.deadline <= self.now():
+            self._read(_MESSAGES, and_rearm=False)
+            # (A driver that is awake looks before it sleeps.)
+            if not self._postponed and self._alarm.deadline != -inf:
                 self._take_turn()
 
     def _take_turn(self) -> None:
@@ -174,33 +175,31 @@ class SharedState(State):
         super().fire_due(now)
 
     def _catch_up(self) -> None:
-        self._read(len(self._postponed))
+        self._read(len(self._postponed), and_rearm=not self.firing)
 
-    def _read(self, how_many: int) -> None:
+    def _read(self, how_many: int, *, and_rearm: bool) -> None:
         if self.changing:
             return  # whoever does so goes on
+        # The end, which may come in another thread, leaves this one alone.
+        messages = self._postponed
         try:
             self._reading = True
-            for message in self._first_messages(how_many):
-                message()
-        finally:
-            self._reading = False
-        # (A driver that is awake looks before it sleeps.)
-        if self._alarm.deadline != -inf:
-            if self._postponed:
-                # Whoever has left it may have seen an earlier alarm than there is now.
-                self._wake_reader()
-            else:
-                self._wake_if_unused()
-
-    def _first_messages(self, how_many: int) -> Generator[Callable[[], None]]:
-        # The end may come in another thread, and take them away.
-        with suppress(IndexError):
-            for _ in range(how_many):
-                yield self._postponed[0]
+            for _ in range(min(how_many, len(messages))):
+                messages[0]()
                 # Only now, as Ctrl-C, outside of Trio, must not lose the message of
                 # another thread; to read it twice does no harm.
-                del self._postponed[0]
+                del messages[0]
+            if and_rearm:
+                super()._rearm()
+        finally:
+            self._reading = False
+        if self._postponed and self._alarm.deadline != -inf:
+            # Whoever has left it may have seen an earlier alarm than there is now.
+            self._wake_reader()
+
+    def _rearm(self) -> None:
+        if not self._reading:  # but after the last message
+            super()._rearm()
 
     def wake_sleepers(self, now: float) -> bool:  # noqa: ARG002
         return False  # they may be anywhere
@@ -228,7 +227,7 @@ class SharedState(State):
             self._end_pass()
         self._queue = TimerQueue()
         self.cancelled = self.registered - self.fired
-        self._postponed.clear()
+        self._postponed = deque()
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):
                 self._tell(who, dependents)

@@ -84,13 +84,11 @@ class SharedTimerGroup(TimerGroup):
 
     def _set(self, timer: Timer, when: float) -> bool:
         # A finalizer may set or cancel it at any moment, as it has the lock too.
-        new = Entry(self, timer, when)
-        current, old = None, list[Entry]()
-        while current is not new:
+        new, old = Entry(self, timer, when), list[Entry]()
+        while self._pending.setdefault(timer, new) is not new:
             current = self._pending.pop(timer, None)
             if current is not None:
                 old.append(current)
-            current = self._pending.setdefault(timer, new)
         timer.when = when
         urgent = self._state.replace(old, new)
         current = self._pending.get(timer)
@@ -129,6 +127,7 @@ class SharedTimerGroup(TimerGroup):
 
     def _fire(self, timer: Timer, entry: Entry) -> None:
         state, over, urgent = self._state, self._is_over(), False
+        # Not with the lock, as a control's time is another's code.
         now = state.now() if timer._periodic else 0.0
         with state.lock:
             if self._pending.get(timer) is not entry:
@@ -140,7 +139,8 @@ class SharedTimerGroup(TimerGroup):
                 return
             if isinstance(timer, PeriodicCallback) and not over:
                 urgent = self._set(timer, timer._next(now))
-        state.deliver(urgent)
+        if timer._periodic:
+            state.deliver(urgent)
         if not self._pending:
             self._drained()
         if not over:
