@@ -87,9 +87,10 @@ class FakeMachine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._here = threading.local()
         monkeypatch.setattr(os, "sched_setaffinity", self._pin, raising=False)
-        monkeypatch.setattr(
-            os, "sched_getaffinity", lambda _: set(range(8)), raising=False
-        )
+        monkeypatch.setattr(os, "sched_getaffinity", self._usable, raising=False)
+
+    def _usable(self, _: int) -> set[int]:
+        return set(range(8)) if self.cpu is None else {self.cpu}
 
     def _pin(self, _: int, cpus: set[int]) -> None:
         [self._here.cpu] = cpus
@@ -323,6 +324,7 @@ def test_a_failure_cancels_the_others(n: int) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run_per_core(main, affinities=cores(n))
     assert caught.value.exceptions == (error,)
+    assert caught.value.__context__ is None
     assert sorted(roles.cancelled) == list(range(1, n))
 
 
@@ -629,6 +631,19 @@ async def test_results_in_a_task() -> None:
     assert await trio.to_thread.run_sync(run_per_core, main) == (
         [5] * len(available_affinities())
     )
+
+
+async def test_a_worker_that_has_been_pinned(machine: FakeMachine) -> None:
+    """As those are that Trio has first started from a pinned thread."""
+
+    async def main(clock: Clock) -> int | None:
+        return machine.cpu
+
+    def work() -> list[int | None]:
+        available_affinities()[0].pin_current_thread()
+        return run_per_core(main)
+
+    assert await trio.to_thread.run_sync(work) == list(range(8))
 
 
 async def test_failures_in_a_task() -> None:

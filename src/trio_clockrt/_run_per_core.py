@@ -26,6 +26,7 @@ from ._callbacks import check_async_fn
 from ._inactive_clock import InactiveClock
 from ._post import current_run, post
 from ._processors import can_pin
+from ._waiters import is_in_worker_thread
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -109,8 +110,19 @@ def run_per_core(
     if inactive is None:
         inactive = InactiveClock()
     _check_type("`inactive`", inactive, InactiveClock)
+    if current_run() is not None:
+        raise RuntimeError(
+            "run_per_core() blocks until the runs on all cores have ended, and with it "
+            "the Trio run that it is called in; in a Trio task use "
+            "`await trio.to_thread.run_sync(run_per_core, ...)`"
+        )
+    in_worker = is_in_worker_thread()
     pinned = affinities is not None or can_pin()
-    if affinities is None:
+    if affinities is None and in_worker:
+        # Of the thread that will start the others. The worker may have been pinned with
+        # another one that has started it, as Trio keeps them for whoever is next.
+        affinities = trio.from_thread.run_sync(available_affinities)
+    elif affinities is None:
         affinities = available_affinities()
     if not hasattr(affinities, "__iter__"):
         raise TypeError(f"`affinities` must be several of them, not {affinities!r}")
@@ -123,17 +135,7 @@ def run_per_core(
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
         raise ValueError("`affinities` must be at least one, but there are none")
-    if current_run() is not None:
-        raise RuntimeError(
-            "run_per_core() blocks until the runs on all cores have ended, and with it "
-            "the Trio run that it is called in; in a Trio task use "
-            "`await trio.to_thread.run_sync(run_per_core, ...)`"
-        )
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:  # this is no worker thread
-        return trio.run(team.run)
-    return trio.from_thread.run(team.run)
+    return trio.from_thread.run(team.run) if in_worker else trio.run(team.run)
 
 
 def _check_type(what: str, value: object, kind: type) -> None:
