@@ -764,6 +764,35 @@ def test_virtual_time_that_the_runs_wait_for() -> None:
     trio.run(virtual, clock=control)
 
 
+class _Sleep(trio.abc.Instrument):
+    """Tells when a run is going to sleep for longer than a moment."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0:
+            self.begun.set()
+
+
+def test_a_run_that_is_busy_is_no_deadlock() -> None:
+    async def main(clock: Clock) -> None:
+        # The run that waits for this one has nothing else to do.
+        sleep.begun.clear()
+        run.run_sync_soon(int)
+        sleep.begun.wait()
+
+    async def virtual() -> None:
+        nonlocal run
+        run = trio.lowlevel.current_trio_token()
+        await in_worker(main, 1, inactive=InactiveClock.from_control(control))
+
+    run: trio.lowlevel.TrioToken
+    sleep = _Sleep()
+    control = ClockControl(detect_deadlocks=True)
+    trio.run(virtual, clock=control, instruments=[sleep])
+
+
 async def test_two_at_once() -> None:
     async def main(clock: Clock) -> int:
         return roles.next()

@@ -198,12 +198,16 @@ class _Team(Generic[T]):
     def _hold(self) -> AbstractContextManager[object]:
         """Other threads are busy, which stops a control as waiting for a worker does.
 
-        Unless it is the very control that moves the time in these threads.
+        If it is the very control that moves the time in these threads, it goes on, but
+        does not take it for a deadlock that here nothing happens.
         """
         clock = current_clock()
-        if self._inactive._control is clock or not hasattr(clock, "_make_alarm"):
+        if not hasattr(clock, "_make_alarm"):
             return nullcontext()
-        return cast("ClockControl", clock).hold()
+        control = cast("ClockControl", clock)
+        if self._inactive._control is control:
+            return control._await_threads()
+        return control.hold()
 
     def _results(self) -> list[T]:
         failures = [run.error for run in self.runs if run.error is not None]
