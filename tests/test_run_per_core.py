@@ -197,13 +197,29 @@ def test_a_recipe_is_cloned() -> None:
 
 def test_one_control_moves_the_clocks_of_all_runs() -> None:
     async def main(clock: Clock) -> float:
-        start = clock.instant()
         await clock.delay(3600)
-        return clock.instant() - start
+        return clock.instant()
+
+    # None of them goes ahead before the others have begun.
+    control = ClockControl(autojump_threshold=0)
+    recipe = InactiveClock.from_control(control)
+    assert run_per_core(main, inactive=recipe, affinities=cores(8)) == [3600] * 8
+    assert control.to_simple_clock().instant() == 3600
+
+
+@pytest.mark.skipif(not CAN_PIN, reason="threads cannot be pinned")
+def test_time_goes_on_when_one_of_them_never_begins() -> None:
+    async def main(clock: Clock) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await clock.delay(3600)
 
     recipe = InactiveClock.from_control(ClockControl(autojump_threshold=0))
-    for hour in run_per_core(main, inactive=recipe, affinities=cores(2)):
-        assert hour >= 3600
+    outside = pinned_affinities([len(available_affinities()) + 1])[-1]
+    with pytest.raises(ExceptionGroup):
+        run_per_core(main, inactive=recipe, affinities=[*cores(2), outside])
 
 
 def test_the_threads_have_ended_when_it_returns(
@@ -776,18 +792,17 @@ class _Sleep(trio.abc.Instrument):
 
 
 def test_a_run_that_is_busy_is_no_deadlock() -> None:
-    async def main(clock: Clock) -> None:
+    async def main(clock: Clock, run: trio.lowlevel.TrioToken) -> None:
         # The run that waits for this one has nothing else to do.
         sleep.begun.clear()
         run.run_sync_soon(int)
         sleep.begun.wait()
 
     async def virtual() -> None:
-        nonlocal run
+        recipe = InactiveClock.from_control(control)
         run = trio.lowlevel.current_trio_token()
-        await in_worker(main, 1, inactive=InactiveClock.from_control(control))
+        await in_worker(partial(main, run=run), 1, inactive=recipe)
 
-    run: trio.lowlevel.TrioToken
     sleep = _Sleep()
     control = ClockControl(detect_deadlocks=True)
     trio.run(virtual, clock=control, instruments=[sleep])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from contextvars import copy_context
 from functools import partial
 from threading import Thread
@@ -170,6 +170,10 @@ class _Team(Generic[T]):
         self.cancelled = False
         # How many have not ended.
         self.running = 0
+        # How many have not begun; and what keeps the time of their clocks from jumping
+        # until then, if that time is not real. Nobody else knows that they will come.
+        self._to_begin = 0
+        self._beginning = ExitStack()
         self._inactive = inactive
         self._interruption: RaiseCancelT | None = None
 
@@ -177,13 +181,22 @@ class _Team(Generic[T]):
     async def run(self) -> list[T]:
         self.task = current_task()
         self.token = current_trio_token()
-        with self._hold():
+        self._to_begin = len(self.runs)
+        with self._hold(), self._beginning:
+            if self._inactive._control is not None:
+                self._beginning.enter_context(self._inactive._control.hold())
             for run in self.runs:
                 run.start()
             if self.running:
                 # No thread may outlive this, so whatever interrupts it has to wait too.
                 await wait_task_rescheduled(self._interrupt)
         return self._results()
+
+    def one_has_begun(self) -> None:
+        """Or never will."""
+        self._to_begin -= 1
+        if not self._to_begin:
+            self._beginning.close()
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -265,6 +278,7 @@ class _Run(Generic[T]):
             self._thread.start()
         except Exception as exc:  # there are too many threads
             self.error = exc
+            self._team.one_has_begun()
             self._team.cancel()
         else:
             self._team.running += 1
@@ -275,12 +289,15 @@ class _Run(Generic[T]):
 
     def _begun(self, token: TrioToken) -> None:
         self._token = token
+        self._team.one_has_begun()
         if self._team.cancelled:
             self.cancel()
 
     def _ended(self) -> None:
         self._thread.join()
         self._team.running -= 1
+        if self._token is None:
+            self._team.one_has_begun()
         if self.error is not None:
             self._team.cancel()
         if not self._team.running:
@@ -302,6 +319,6 @@ class _Run(Generic[T]):
 
     async def _activate(self) -> None:
         with self._scope:
-            post(self._team.token, partial(self._begun, current_trio_token()))
             async with self._recipe.activate() as (clock, _):
+                post(self._team.token, partial(self._begun, current_trio_token()))
                 self.result = await self._main(clock)

@@ -70,9 +70,7 @@ class Idleness:
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
         """
-        return not (
-            self.holds or self.awaiting or busy_workers() or _waiting_for_io()
-        )
+        return not (self.holds or self.awaiting or busy_workers() or _waiting_for_io())
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""
