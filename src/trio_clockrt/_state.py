@@ -398,6 +398,8 @@ class State:
                 self._changing = False
                 slow = self._fire(waiter, reading - waiter.when)
                 if slow or not count % _QUICK_TIMERS_PER_READING:
+                    if not self.alive:
+                        return  # a callback has forked this process off
                     reading = self.now()
                     if self.driven and (
                         count >= TIMERS_PER_TURN or reading - begin > SECONDS_PER_TURN
