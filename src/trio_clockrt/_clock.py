@@ -278,6 +278,11 @@ class Clock(SimpleClock):
         """
         state = self._open_state()
         if not state.shared:
+            if current_run() is not None:
+                raise RuntimeError(
+                    "delay_blocking() is for threads without Trio: in a Trio task, use "
+                    "`await clock.delay(seconds)`"
+                )
             raise RuntimeError(
                 "delay_blocking() needs a clock for many threads, from "
                 "InactiveClock.new_shared(); this one can only be used where it was "

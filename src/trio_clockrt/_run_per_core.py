@@ -113,7 +113,10 @@ def run_per_core(
     if affinities is None:
         affinities = available_affinities()
     if not hasattr(affinities, "__iter__"):
-        raise TypeError(f"`affinities` must be several of them, not {affinities!r}")
+        raise TypeError(
+            "`affinities` must be a list of Affinity objects, such as "
+            f"available_affinities()[:2], not {affinities!r}"
+        )
     team: _Team[T] = _Team(inactive)
     for affinity in affinities:
         _check_type("each of `affinities`", affinity, Affinity)
@@ -122,7 +125,7 @@ def run_per_core(
         main = partial(_call, async_fn, args)
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
-        raise ValueError("`affinities` must be at least one, but there are none")
+        raise ValueError("`affinities` is empty: there must be at least one")
     if current_run() is not None:
         raise RuntimeError(
             "run_per_core() blocks until the runs on all cores have ended, and with it "

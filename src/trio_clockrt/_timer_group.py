@@ -191,8 +191,9 @@ class TimerGroup(Uncopied):
 
     def _refuse(self) -> NoReturn:
         self._state.check()
+        name = type(self).__name__.removeprefix("Shared")
         raise RuntimeError(
-            f"this {type(self).__name__} is closed: its block has ended, and its "
+            f"this {name} is closed: its block has ended, and its "
             "timers with it. Open another one, or keep this one open for longer"
         )
 
