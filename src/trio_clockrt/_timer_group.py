@@ -72,7 +72,7 @@ class TimerGroup(Uncopied):
                 function.
             ClockGone: if the clock is gone.
             RuntimeError: if the group is closed, or if called from another thread
-                than the clock's.
+                than the clock's, unless it is shared.
 
         Example::
 
