@@ -281,12 +281,12 @@ def generator(clock: Clock) -> Iterator[None]:
         (
             lambda: run_per_core(nothing, affinities=4),  # type: ignore[arg-type]
             TypeError,
-            "`affinities` must be several of them, not 4",
+            "available_affinities()[:2], not 4",
         ),
         (
             lambda: run_per_core(nothing, affinities=cores(1)[0]),  # type: ignore[arg-type]
             TypeError,
-            "`affinities` must be several of them, not Affinity",
+            "available_affinities()[:2], not Affinity",
         ),
         (
             lambda: run_per_core(nothing, affinities=[*cores(1), 1]),  # type: ignore[list-item]
@@ -296,7 +296,7 @@ def generator(clock: Clock) -> Iterator[None]:
         (
             lambda: run_per_core(nothing, affinities=[]),
             ValueError,
-            "`affinities` must be at least one, but there are none",
+            "`affinities` is empty: there must be at least one",
         ),
     ],
 )

@@ -282,9 +282,12 @@ class InactiveClock(Generic[S]):
         self._left.append(None)
 
     def _refuse(self) -> NoReturn:
+        instead = "activate a clone() of it, or call open_clock() again"
+        if self._kind is SharedState:
+            instead = "hand its Clock around, or activate another new_shared()"
         raise RuntimeError(
             "this InactiveClock has been activated already, and a recipe makes one "
-            "clock only; activate a clone() of it, or call open_clock() again"
+            f"clock only; {instead}"
         ) from None
 
     def __reduce__(self) -> tuple[Callable[..., InactiveClock[Any]], tuple[Any, ...]]:

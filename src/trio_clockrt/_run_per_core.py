@@ -125,7 +125,10 @@ def run_per_core(
     elif affinities is None:
         affinities = available_affinities()
     if not hasattr(affinities, "__iter__"):
-        raise TypeError(f"`affinities` must be several of them, not {affinities!r}")
+        raise TypeError(
+            "`affinities` must be a list of Affinity objects, such as "
+            f"available_affinities()[:2], not {affinities!r}"
+        )
     team: _Team[T] = _Team(inactive)
     for affinity in affinities:
         _check_type("each of `affinities`", affinity, Affinity)
@@ -134,7 +137,7 @@ def run_per_core(
         main = partial(_call, async_fn, args)
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
-        raise ValueError("`affinities` must be at least one, but there are none")
+        raise ValueError("`affinities` is empty: there must be at least one")
     return trio.from_thread.run(team.run) if in_worker else trio.run(team.run)
 
 

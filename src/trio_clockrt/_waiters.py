@@ -33,10 +33,15 @@ def who_waits(state: State) -> tuple[Task, TrioToken | None]:
     try:
         task = current_task()
     except RuntimeError:
-        raise RuntimeError(
-            "only a Trio task can wait for a clock. Outside of Trio, set a timer: "
-            "`with clock.timer_group() as timers:`, and timers.call_later()"
-        ) from None
+        message = "only a Trio task can wait for a clock"
+        if not state.driven:
+            message += (
+                ". Outside of Trio, set a timer: "
+                "`with clock.timer_group() as timers:`, and timers.call_later()"
+            )
+        elif state.shared:
+            message += ". In a thread without Trio, use clock.delay_blocking(seconds)"
+        raise RuntimeError(message) from None
     if state.in_one_run:
         return task, None
     state.note_run()
