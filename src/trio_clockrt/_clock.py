@@ -264,7 +264,8 @@ class Clock(SimpleClock):
             TypeError: if *seconds* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
-            RuntimeError: if called on a clock that is not shared, or in a Trio run.
+            RuntimeError: if called on a clock that is not shared, in a Trio run, or in
+                the thread that calls `ClockDriver.advance_timers`.
             trio.Cancelled: in a worker thread, if the task is cancelled.
 
         Example::
@@ -299,6 +300,12 @@ class Clock(SimpleClock):
                 "task: use `await clock.delay(seconds)`"
             )
         seconds = to_seconds(seconds, "seconds")
+        if state.is_here():
+            raise RuntimeError(
+                "delay_blocking() would wait for ever in the thread that activated the "
+                "clock, as nobody else calls advance_timers(); set a timer, or wait in "
+                "another thread"
+            )
         if is_in_worker_thread():
             # Unless nobody waits for it any more, as its run has ended, or crashed.
             with suppress(trio.RunFinishedError, OSError):

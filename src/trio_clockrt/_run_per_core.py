@@ -109,7 +109,7 @@ def run_per_core(
     check_async_fn(async_fn)
     if inactive is None:
         inactive = InactiveClock()
-    _check_type("`inactive`", inactive, InactiveClock)
+    _check_type("`inactive`", inactive, InactiveClock, ", a recipe for the clocks")
     if current_run() is not None:
         raise RuntimeError(
             "run_per_core() blocks until the runs on all cores have ended, and with it "
@@ -141,9 +141,9 @@ def run_per_core(
     return trio.from_thread.run(team.run) if in_worker else trio.run(team.run)
 
 
-def _check_type(what: str, value: object, kind: type) -> None:
+def _check_type(what: str, value: object, kind: type, hint: str = "") -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{what} must be an {kind.__name__}, not {value!r}")
+        raise TypeError(f"{what} must be an {kind.__name__}{hint}, not {value!r}")
 
 
 async def _call(
@@ -235,7 +235,10 @@ class _Team(Generic[T]):
                     raise
                 failures.append(exc)
         if failures:
-            raise BaseExceptionGroup("runs on some cores failed", failures)
+            places = [str(run.processor) for run in self.runs if run.error is not None]
+            raise BaseExceptionGroup(
+                f"runs failed on processors {', '.join(places)}", failures
+            )
         return [run.result for run in self.runs]
 
 
@@ -243,6 +246,7 @@ class _Run(Generic[T]):
     """One of the runs, and its thread.
 
     Attributes:
+        processor: The index of its processor.
         result: What it has returned, if all went well.
         error: What it has raised.
     """
@@ -261,6 +265,7 @@ class _Run(Generic[T]):
         self._team = team
         self._main = main
         self._recipe = recipe
+        self.processor = affinity.processor_index
         self._affinity = affinity
         self._pinned = pinned
         self._context = copy_context()
@@ -269,7 +274,7 @@ class _Run(Generic[T]):
         self._token: TrioToken | None = None
         self._thread = Thread(
             target=self._in_thread,
-            name=f"trio-clockrt core {affinity.processor_index}",
+            name=f"trio-clockrt core {self.processor}",
             # If what waits for it has crashed, Python should still get to exit.
             daemon=True,
         )
