@@ -92,7 +92,8 @@ def run_per_core(
     Raises:
         BaseExceptionGroup: what the runs have raised, in the same order; it is an
             ExceptionGroup if each of them is an Exception. A thread that cannot be
-            pinned, see `Affinity.pin_current_thread`, is a failure of its run.
+            pinned, see `Affinity.pin_current_thread`, is a failure of its run; so is
+            an *async_fn* that turns out to be none when it is called.
         RuntimeError: if called in a Trio run, which it would block.
         ValueError: if there are no *affinities*.
         TypeError: if *async_fn* is not a function, *inactive* not a recipe, or one of
