@@ -22,7 +22,7 @@ import outcome
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from trio.lowlevel import Task, checkpoint, current_statistics
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
@@ -475,7 +475,6 @@ uses = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(uses)
 def test_a_random_program(program: list[tuple[str, float, int]]) -> None:
     control = ClockControl()
