@@ -133,7 +133,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(now=deadlines, wanted=st.booleans())
     def pop_first(self, now: float, wanted: bool) -> None:
         due = self.in_order(now)
-        first = self.queue.pop_first(now, lambda _: wanted)
+        first = self.queue.pop_first(now, 64, lambda _: wanted)
         equals = [entry for entry in due if entry.when == due[0].when]
         if first is None:
             assert not due or not wanted or len(equals) > 64
@@ -220,12 +220,12 @@ def test_the_first_one() -> None:
     for entry in entries:
         queue.add(entry)
     for entry in entries:
-        assert queue.pop_first(nextafter(entry.when, -inf), wanting(entry)) is None
-        assert queue.pop_first(entry.when, lambda _: False) is None
+        assert queue.pop_first(nextafter(entry.when, -inf), 64, wanting(entry)) is None
+        assert queue.pop_first(entry.when, 64, lambda _: False) is None
         assert set(queue) == set(entries[entries.index(entry) :])
-        assert queue.pop_first(entry.when, wanting(entry)) is entry
+        assert queue.pop_first(entry.when, 64, wanting(entry)) is entry
     assert not queue
-    assert queue.pop_first(inf, lambda _: True) is None
+    assert queue.pop_first(inf, 64, lambda _: True) is None
 
 
 def test_the_first_one_of_many() -> None:
@@ -233,7 +233,7 @@ def test_the_first_one_of_many() -> None:
     entries = [Entry(1.0) for _ in range(1000)]
     for entry in entries:
         queue.add(entry)
-    assert queue.pop_first(1.0, lambda _: True) is None
+    assert queue.pop_first(1.0, 64, lambda _: True) is None
     assert list(queue.due(1.0)) == entries
 
 

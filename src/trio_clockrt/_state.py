@@ -33,6 +33,10 @@ _QUICK_TIMERS_PER_READING = 16
 # How many tasks are woken when the alarm rings, before the driver gets a turn.
 _WAKES_PER_RING = 64
 
+# Up to so many with the same deadline are taken out of the queue one by one: it takes
+# the longer to find the first of them, the more there have been before it.
+_FEW = 64
+
 # How many of the timers that fired last the percentiles of lateness are about.
 _LATENESS_SAMPLES = 1024
 
@@ -420,6 +424,27 @@ class State:
         if self._postponed:
             self._catch_up()
 
+    def fire_lone(self, now: float) -> bool:
+        """Fire the one timer that is due at *now*: a whole pass, but cheaper.
+
+        For those who know that this is the place and the moment, and that nothing was
+        due before. Tells whether there was one, and no other.
+        """
+        try:
+            self.firing = self._changing = True
+            waiter = self._queue.pop_first(now, 1)
+            if waiter is None:
+                return False
+            self._changing = False
+            self._fire(waiter, 0.0)
+            self._changing = True
+            self._rearm()
+        finally:
+            self.firing = self._changing = False
+        if self._postponed:
+            self._catch_up()
+        return True
+
     def wake_sleepers(self, now: float) -> bool:
         """The alarm rings: do what can be done without a turn of the driver's.
 
@@ -433,7 +458,7 @@ class State:
         while self.fired < enough:
             try:
                 self._changing = True
-                waiter = queue.pop_first(now, _only_wakes)
+                waiter = queue.pop_first(now, _FEW, _only_wakes)
                 if waiter is None:
                     return False
                 # Whoever rings does not have to be told.
@@ -537,7 +562,8 @@ class State:
             deadline = self._queue.next_deadline()
             if deadline != alarm.deadline:
                 alarm.move(deadline)
-            self._wake_if_unused()
+            if deadline == inf:
+                self._wake_if_unused()
 
     def _wake_if_unused(self) -> None:
         if self._alarm.deadline != -inf and not self.in_use:

@@ -33,10 +33,6 @@ _CELLS_PER_SECOND = 1024.0
 # than this.
 _MIN_STALE = 64
 
-# Up to so many with the same deadline are taken out one by one: a dictionary takes the
-# longer to find its first key, the more there have been before it.
-_FEW = 64
-
 
 class Entry(Protocol):
     """What the queue files; told apart by identity."""
@@ -208,10 +204,12 @@ class TimerQueue(Generic[EntryT]):
             return min(entry.when for entry in self._late)
         return deadline
 
-    def pop_first(self, now: float, wanted: Callable[[EntryT], bool]) -> EntryT | None:
-        """Take out the first entry, if it is due at *now*, and *wanted*.
+    def pop_first(
+        self, now: float, few: int, wanted: Callable[[EntryT], bool] = bool
+    ) -> EntryT | None:
+        """Take out the first entry, if it is due at *now*, and *wanted*, as any may be.
 
-        Where many have its deadline, it stays there: `due` is made for
+        Where more than a *few* have its deadline, it stays there: `due` is made for
         many. No pass may be under way.
         """
         first: EntryT
@@ -231,7 +229,7 @@ class TimerQueue(Generic[EntryT]):
             return first
         place = cell[cell.first()]
         if type(place) is _Equals:
-            if len(place) > _FEW:
+            if len(place) > few:
                 return None
             place = next(iter(place))
         first = place
@@ -253,12 +251,18 @@ class TimerQueue(Generic[EntryT]):
         self._pass_until = now
         try:
             while cells:
-                tick = cells.first()
-                cell = cells[tick]
+                # As in first(), which would take as long again.
+                ticks = cells._heap or cells.heap()
+                tick = ticks[0]
+                cell = cells.get(tick)
+                if cell is None:
+                    heappop(ticks)
+                    continue
                 if type(cell) is not _SortedKeys:
                     if cell.when > now:
                         return
-                    cells.remove(tick)
+                    del cells[tick]
+                    heappop(ticks)
                     yield cell
                     continue
                 # Until this cell is empty, or the rest of it is not due, no earlier
@@ -295,9 +299,10 @@ class TimerQueue(Generic[EntryT]):
                     yield place
         finally:
             self._pass_until = nan
-            late, self._late = self._late, {}
-            for entry in late:
-                self.add(entry)
+            if self._late:
+                late, self._late = self._late, {}
+                for entry in late:
+                    self.add(entry)
 
 
 def _tick(when: float) -> float:
