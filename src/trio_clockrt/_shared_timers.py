@@ -86,9 +86,8 @@ class SharedTimerGroup(TimerGroup):
         # A finalizer may set or cancel it at any moment, as it has the lock too.
         new, old = Entry(self, timer, when), list[Entry]()
         while self._pending.setdefault(timer, new) is not new:
-            current = self._pending.pop(timer, None)
-            if current is not None:
-                old.append(current)
+            # (If that has been cancelled just now, the new one, which does no harm.)
+            old.append(self._pending.pop(timer, new))
         timer.when = when
         urgent = self._state.replace(old, new)
         current = self._pending.get(timer)
