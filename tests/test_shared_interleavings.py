@@ -211,6 +211,33 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
     trio.run(main, clock=time)
 
 
+@pytest.mark.parametrize("other", ["register", "cancel another"])
+def test_what_can_wait_comes_as_what_cannot_is_read(other: str) -> None:
+    """The driver moves its alarm, whether or not there is more to read."""
+
+    async def attempt(
+        here: int, timers: TimerNursery, driver: ClockDriver, time: MockClock
+    ) -> bool:
+        scene = Scene(timers, driver, time)
+        await trio.testing.wait_all_tasks_blocked()
+        with traced(lambda: in_thread(lambda: DEEDS[other](scene)), here) as lines:
+            in_thread(lambda: scene.set("earlier", 30))
+            await trio.testing.wait_all_tasks_blocked()
+        await scene.check(count=False)
+        return here <= len(lines)
+
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                here = 1
+                while await attempt(here, timers, driver, time):
+                    here += 1
+        assert here > 10
+
+    time = MockClock()
+    trio.run(main, clock=time)
+
+
 @pytest.mark.parametrize("first", ["timer", "nursery"])
 def test_the_last_user_goes_at_each_line(first: str) -> None:
     """What the driver reads is of one, and what leaves meanwhile is another."""

@@ -353,17 +353,20 @@ class State:
         return taken
 
     def next_deadline(self) -> float:
-        if self.changing:
-            raise RuntimeError("next_deadline is not known while timers are changing")
         while True:
-            try:
-                self._changing = True
-                deadline = self._queue.next_deadline()
-            finally:
-                self._changing = False
+            deadline = self._next_deadline()
             if not self._postponed:
                 return deadline
             self._catch_up()
+
+    def _next_deadline(self) -> float:
+        if self.changing:
+            raise RuntimeError("next_deadline is not known while timers are changing")
+        try:
+            self._changing = True
+            return self._queue.next_deadline()
+        finally:
+            self._changing = False
 
     def waiters(self) -> list[Waiter]:
         """Whatever is pending, in no order; from any thread."""
