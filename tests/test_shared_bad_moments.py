@@ -202,6 +202,7 @@ def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
             in_thread(lambda: timers.call_later(3600, int))
 
     original = TimerQueue.add
+    timers: TimerNursery
     left, fired = [None] * 500, list[str]()
     time = MockClock()
 
@@ -221,7 +222,6 @@ def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert fired
                 assert left
 
-    timers: TimerNursery
     trio.run(main, clock=time)
 
 

@@ -261,7 +261,8 @@ class Clock(SimpleClock):
             TypeError: if *seconds* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
-            RuntimeError: if called on a clock that is not shared, or in a Trio run.
+            RuntimeError: if called on a clock that is not shared, or in a Trio run, or in
+                the thread of `InactiveClock.activate_manual`, which others wait for.
             trio.Cancelled: in a worker thread, if the task is cancelled.
 
         Example::
@@ -289,6 +290,12 @@ class Clock(SimpleClock):
             raise RuntimeError(
                 "delay_blocking() would stop this whole Trio run, and not only this "
                 "task: use `await clock.delay(seconds)`"
+            )
+        if state.is_here():
+            raise RuntimeError(
+                "delay_blocking() would wait for ever in the thread that activated the "
+                "clock, as it is this thread that has to call advance_timers(); that "
+                "returns the deadline to sleep until"
             )
         seconds = to_seconds(seconds, "seconds")
         if is_in_worker_thread():
