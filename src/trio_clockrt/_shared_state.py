@@ -98,11 +98,10 @@ class SharedState(State):
     def changing(self) -> bool:
         return self._changing or self._reading
 
-    @property
-    def pending(self) -> int:
+    def counts(self) -> tuple[int, int, int, int]:
         if self.is_here():
             self._catch_up()
-        return super().pending
+        return super().counts()
 
     def note_run(self) -> None:
         """A task of this run is going to wait, or the driver to work."""
@@ -252,7 +251,6 @@ class SharedState(State):
         if not self._changing:
             self._end_pass()
         self._queue = TimerQueue()
-        self.cancelled = self.registered - self.fired
         self._postponed = deque()
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):

@@ -202,9 +202,13 @@ class State:
             self._ownership() is not None or bool(self._queue) or bool(self._dependents)
         )
 
-    @property
-    def pending(self) -> int:
-        return self.alive * (self.registered - self.fired - self.cancelled)
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many are pending, and have been registered, fired and cancelled."""
+        # In this order, as it may go on in another thread: first what comes last.
+        fired, cancelled, registered = self.fired, self.cancelled, self.registered
+        if not self.alive:
+            cancelled = registered - fired
+        return registered - fired - cancelled, registered, fired, cancelled
 
     def own(self) -> Ownership:
         """Be owned by those who will hold the result."""
@@ -499,7 +503,6 @@ class State:
     def _end(self, anybody_there: bool) -> None:
         self._end_pass()
         for waiter in self._queue.due(inf):
-            self.cancelled += 1
             if anybody_there:
                 waiter._clock_gone()
         dependents = [*self._dependents, *self._watchers]
@@ -509,7 +512,8 @@ class State:
                 dependent._clock_gone()
 
     def __str__(self) -> str:
-        timers = "1 timer" if self.pending == 1 else f"{self.pending} timers"
+        pending = self.counts()[0]
+        timers = "1 timer" if pending == 1 else f"{pending} timers"
         return f"{self.source.name}, {timers}, {'alive' if self.alive else 'gone'}"
 
     def _fire(self, waiter: Waiter, late: float) -> bool:
