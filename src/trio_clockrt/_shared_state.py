@@ -184,14 +184,6 @@ class SharedState(State):
             raise self._defect
         super().fire_due(now)
 
-    def next_deadline(self) -> float:
-        # As of now, since others may go on without an end.
-        self._catch_up()
-        try:
-            return self._next_deadline()
-        finally:
-            self._catch_up()
-
     def _catch_up(self) -> None:
         if self.changing:
             return  # whoever does so goes on

@@ -33,6 +33,10 @@ _QUICK_TIMERS_PER_READING = 16
 # How many tasks are woken when the alarm rings, before the driver gets a turn.
 _WAKES_PER_RING = 64
 
+# How often the next deadline is looked for again, because of what finalizers have put
+# off. Where other threads do so too, they may go on without an end.
+_LOOKS = 4
+
 # How many of the timers that fired last the percentiles of lateness are about.
 _LATENESS_SAMPLES = 1024
 
@@ -357,20 +361,18 @@ class State:
         return taken
 
     def next_deadline(self) -> float:
-        while True:
-            deadline = self._next_deadline()
-            if not self._postponed:
-                return deadline
-            self._catch_up()
-
-    def _next_deadline(self) -> float:
         if self.changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
-        try:
-            self._changing = True
-            return self._queue.next_deadline()
-        finally:
-            self._changing = False
+        for _ in range(_LOOKS):
+            try:
+                self._changing = True
+                deadline = self._queue.next_deadline()
+            finally:
+                self._changing = False
+            if not self._postponed:
+                break
+            self._catch_up()
+        return deadline
 
     def waiters(self) -> list[Waiter]:
         """Whatever is pending, in no order; from any thread."""
