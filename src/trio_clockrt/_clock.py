@@ -261,7 +261,7 @@ class Clock(SimpleClock):
             TypeError: if *seconds* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
-            RuntimeError: if called on a clock that is not shared, or in a Trio run, or in
+            RuntimeError: if called on a clock that is not shared, in a Trio run, or in
                 the thread of `InactiveClock.activate_manual`, which others wait for.
             trio.Cancelled: in a worker thread, if the task is cancelled.
 
