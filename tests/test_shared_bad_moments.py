@@ -58,6 +58,12 @@ class Interrupted(dict[Any, Any]):
         finally:
             once(self.after_getting)
 
+    def setdefault(self, *args: Any) -> Any:
+        try:
+            return super().setdefault(*args)
+        finally:
+            once(self.after_getting)
+
 
 # --- the end ---
 
@@ -280,6 +286,23 @@ def test_as_a_timer_is_reset(
         assert timer.when == 2
         shared.jump(1)
         assert calls == ["fired"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_just_before_a_timer_is_reset(how: str, shared: SharedClock) -> None:
+    timers, calls = open_timers(shared), list[str]()
+    timer = in_thread(lambda: timers.call_at(60, calls.append, "fired"))
+    timers._pending = pending = Interrupted(timers._pending)
+    pending.after_getting.append(
+        timer.cancel if how == "cancel" else lambda: timer.reset(2)
+    )
+    in_thread(lambda: timer.reset(1))
+    assert pending.after_getting == []
+    assert timer.when == 1
+    assert shared.pending() == 1
+    shared.jump(1)
+    assert calls == ["fired"]
+    assert shared.pending() == 0
 
 
 @pytest.mark.parametrize("how", ["cancel", "reset"])
