@@ -46,7 +46,7 @@ bench: $(VENV)/bench.stamp  ## what things cost, beside what they replace
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 stress: $(VENV)/test.stamp  ## use a shared clock from eight threads, at random
-	STRESS_OPERATIONS=200000 $(BIN)/python -m pytest -v -o faulthandler_timeout=0 \
+	STRESS_OPERATIONS=350000 $(BIN)/python -m pytest -v -o faulthandler_timeout=0 \
 		--durations=0 tests/test_shared_stress.py $(ARGS)
 
 soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 45 minutes

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import trio_clockrt._processors
@@ -161,6 +161,11 @@ def test_bad_counts(counts: Any, error: type[Exception], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_an_error_in_what_makes_the_counts() -> None:
+    with pytest.raises(TypeError, match="has no len"):
+        pinned_affinities(len(name) for name in [1])  # type: ignore[arg-type]
+
+
 # --- what there is ---
 
 
@@ -246,6 +251,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         ),
         pytest.param({0, 1, 2}, {0: "0", 1: "2"}, [[0, 1, 2]], id="half of the truth"),
         pytest.param({0, 1}, {0: "0-1", 1: "1"}, [[0, 1]], id="overlapping"),
+        pytest.param(
+            {0, 1, 2, 3},
+            {0: "0-1", 1: "0-1"},
+            [[0, 1, 2, 3]],
+            id="as many as usable",
+        ),
         pytest.param({0, 1}, {0: "0", 1: "one"}, [[0, 1]], id="nonsense"),
     ],
 )
@@ -262,6 +273,13 @@ def test_files_that_cannot_be_read(machine: Machine, tmp_path: Path) -> None:
     assert machine.has({0, 1}, {1: "1"}) == pinned_affinities([2])
 
 
+def test_with_other_numbers_it_is_another_processor(machine: Machine) -> None:
+    first, second = machine.has({3, 5}, {0: "3,5"})
+    assert attrs.evolve(first, processor_index=1) == second
+    attrs.evolve(first, processor_index=1).pin_current_thread()
+    assert machine.pinned_to == {5}
+
+
 def as_cpulist(cpus: set[int]) -> str:
     """As the kernel writes it."""
     parts: list[list[int]] = []
@@ -273,6 +291,7 @@ def as_cpulist(cpus: set[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts) + "\n"
 
 
+@settings(deadline=None)  # it writes files
 @given(st.dictionaries(st.integers(0, 300), st.integers(0, 20), min_size=1), st.data())
 def test_any_machine(
     tmp_path_factory: pytest.TempPathFactory, cpus: dict[int, int], data: st.DataObject
@@ -365,6 +384,12 @@ def test_a_pinned_thread_has_one_processor_left() -> None:
 def test_by_hand_counts_among_what_there_is(machine: Machine) -> None:
     machine.has({3, 5, 8}, {0: "8", 1: "3-5"})
     assert machine.regions(pinned_affinities([2, 1])) == [[8, 3], [5]]
+
+
+def test_warnings_about_encodings_are_errors() -> None:
+    code = "from trio_clockrt.affinity import *; available_affinities()"
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    subprocess.run([sys.executable, *options, "-c", code], check=True)
 
 
 @needs_pinning

@@ -336,18 +336,22 @@ def test_a_worker_thread_that_waits_for_trio() -> None:
 
 
 def test_hold() -> None:
+    async def jump() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        thread.start()
+
     async def main() -> None:
         with control.hold(), control.hold():
-            timer = threading.Timer(0.01, control.jump, [10])
-            timer.start()
-            with trio.fail_after(3600):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(jump)
                 await trio.sleep(10)
-            timer.join()
+            thread.join()
             assert trio.current_time() == 10
         await trio.sleep(10)
         assert trio.current_time() == 20
 
     control = jumping()
+    thread = threading.Thread(target=control.jump, args=[10])
     trio.run(main, clock=control)
 
 

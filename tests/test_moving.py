@@ -1199,6 +1199,12 @@ BAD: list[tuple[str, Callable[[ClockControl], object], type[Exception], str]] = 
         "`control` must be a ClockControl, not None",
     ),
     (
+        "from a class",
+        lambda c: InactiveClock.from_control(ClockControl),  # type: ignore[arg-type]
+        TypeError,
+        "`control` must be a ClockControl, not <class",
+    ),
+    (
         "from another clock",
         lambda c: InactiveClock.from_control(trio.testing.MockClock()),  # type: ignore[arg-type]
         TypeError,

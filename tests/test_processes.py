@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+from collections.abc import Callable
 
 import pytest
 import trio
 import worker_processes
-from shared_clock import fork
+from shared_clock import TOO_LONG, fork
 
-from trio_clockrt import ClockGone, InactiveClock, open_clock
-from trio_clockrt.affinity import Affinity, pinned_affinities
+from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
+from trio_clockrt.affinity import Affinity, pinned_affinities, run_per_core
 
 CORES = pinned_affinities([1, 1])
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def make_recipes() -> list[tuple[InactiveClock, Affinity | None]]:
@@ -57,7 +60,7 @@ async def test_trio_parallel() -> None:
                 nursery.start_soon(use)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 @pytest.mark.parametrize("shared", [False, True])
 async def test_in_a_fork_within_the_run(shared: bool) -> None:
     if shared:
@@ -92,7 +95,7 @@ async def test_in_a_fork_within_the_run(shared: bool) -> None:
             assert timer.pending
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_fork_activates_its_own() -> None:
     async def main() -> None:
         async with open_clock() as clock:
@@ -107,3 +110,51 @@ def test_a_fork_activates_its_own() -> None:
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@needs_fork
+@pytest.mark.parametrize("make", [InactiveClock, InactiveClock.new_shared])
+def test_a_fork_in_a_callback(make: Callable[[], InactiveClock]) -> None:
+    """In the child, no other timer fires that is due."""
+    pids: list[int] = []
+    fired: list[str] = []
+    clock, driver = make().activate_manual()
+    try:
+        with clock.timer_group() as timers:
+            timers.call_later(0, lambda: pids.append(fork()))
+            timers.call_later(0, fired.append, "fired")
+            driver.advance_timers()
+    except ClockGone:
+        os._exit(0 if pids == [0] and not fired else 1)
+    finally:
+        if pids == [0]:
+            os._exit(1)
+    assert os.waitpid(pids[0], 0)[1] == 0
+    assert fired == ["fired"]
+
+
+@needs_fork
+async def test_a_fork_in_a_worker_thread() -> None:
+    """In the child, no task waits for that thread."""
+
+    async def main(clock: Clock) -> int:
+        return 5
+
+    def in_child() -> bool:
+        clock, _driver = InactiveClock.new_shared().activate_manual()
+        clock.delay_blocking(0)
+        return run_per_core(main, affinities=pinned_affinities([1])) == [5]
+
+    def in_worker() -> int:
+        pid = fork()
+        if not pid:
+            status = 1
+            try:
+                signal.alarm(TOO_LONG)  # ends it, if it hangs
+                signal.set_wakeup_fd(-1)  # of the other process; Trio would warn
+                status = 0 if in_child() else 1
+            finally:
+                os._exit(status)
+        return os.waitpid(pid, 0)[1]
+
+    assert await trio.to_thread.run_sync(in_worker) == 0

@@ -49,6 +49,30 @@ def test_a_recipe_of_a_shared_clock_travels_too(how: str) -> None:
     assert clock.affinity is None
 
 
+def test_what_it_is_can_be_seen() -> None:
+    recipe = InactiveClock()
+    assert repr(recipe) == "<InactiveClock>"
+    recipe.relocate(None, CORES[1])
+    assert repr(recipe) == f"<InactiveClock, for {CORES[1]!r}>"
+    control = ClockControl()
+    recipe = InactiveClock.from_control(control)
+    assert repr(recipe) == f"<InactiveClock, of {control!r}>"
+    shared = InactiveClock.new_shared()
+    shared.activate_manual()
+    assert repr(shared) == "<InactiveClock, shared, activated already>"
+
+
+async def test_one_that_is_used_as_a_clock() -> None:
+    recipe: Any = InactiveClock()
+    with pytest.raises(
+        AttributeError, match=r"'delay': it is a recipe, .*activate\(\)"
+    ):
+        recipe.delay(1)
+    with pytest.raises(TypeError, match=r"has to be activated: .*activate\(\)"):
+        async with recipe:
+            raise AssertionError
+
+
 @pytest.mark.parametrize("how", ["copy", "deepcopy", "pickle"])
 def test_a_clock_does_not(how: str) -> None:
     for recipe in (InactiveClock(), InactiveClock.new_shared()):

@@ -87,9 +87,10 @@ class FakeMachine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._here = threading.local()
         monkeypatch.setattr(os, "sched_setaffinity", self._pin, raising=False)
-        monkeypatch.setattr(
-            os, "sched_getaffinity", lambda _: set(range(8)), raising=False
-        )
+        monkeypatch.setattr(os, "sched_getaffinity", self._usable, raising=False)
+
+    def _usable(self, _: int) -> set[int]:
+        return set(range(8)) if self.cpu is None else {self.cpu}
 
     def _pin(self, _: int, cpus: set[int]) -> None:
         [self._here.cpu] = cpus
@@ -196,13 +197,29 @@ def test_a_recipe_is_cloned() -> None:
 
 def test_one_control_moves_the_clocks_of_all_runs() -> None:
     async def main(clock: Clock) -> float:
-        start = clock.instant()
         await clock.delay(3600)
-        return clock.instant() - start
+        return clock.instant()
+
+    # None of them goes ahead before the others have begun.
+    control = ClockControl(autojump_threshold=0)
+    recipe = InactiveClock.from_control(control)
+    assert run_per_core(main, inactive=recipe, affinities=cores(8)) == [3600] * 8
+    assert control.to_simple_clock().instant() == 3600
+
+
+@pytest.mark.skipif(not CAN_PIN, reason="threads cannot be pinned")
+def test_time_goes_on_when_one_of_them_never_begins() -> None:
+    async def main(clock: Clock) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await clock.delay(3600)
 
     recipe = InactiveClock.from_control(ClockControl(autojump_threshold=0))
-    for hour in run_per_core(main, inactive=recipe, affinities=cores(2)):
-        assert hour >= 3600
+    outside = pinned_affinities([len(available_affinities()) + 1])[-1]
+    with pytest.raises(ExceptionGroup):
+        run_per_core(main, inactive=recipe, affinities=[*cores(2), outside])
 
 
 def test_the_threads_have_ended_when_it_returns(
@@ -259,17 +276,17 @@ def generator(clock: Clock) -> Iterator[None]:
         (
             lambda: run_per_core(nothing, inactive=ClockControl()),  # type: ignore[arg-type]
             TypeError,
-            "`inactive` must be an InactiveClock, not <",
+            "`inactive` must be an InactiveClock, a recipe for the clocks, not <",
         ),
         (
             lambda: run_per_core(nothing, affinities=4),  # type: ignore[arg-type]
             TypeError,
-            "`affinities` must be several of them, not 4",
+            "available_affinities()[:2], not 4",
         ),
         (
             lambda: run_per_core(nothing, affinities=cores(1)[0]),  # type: ignore[arg-type]
             TypeError,
-            "`affinities` must be several of them, not Affinity",
+            "available_affinities()[:2], not Affinity",
         ),
         (
             lambda: run_per_core(nothing, affinities=[*cores(1), 1]),  # type: ignore[list-item]
@@ -279,7 +296,7 @@ def generator(clock: Clock) -> Iterator[None]:
         (
             lambda: run_per_core(nothing, affinities=[]),
             ValueError,
-            "`affinities` must be at least one, but there are none",
+            "`affinities` is empty: there must be at least one",
         ),
     ],
 )
@@ -323,6 +340,7 @@ def test_a_failure_cancels_the_others(n: int) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run_per_core(main, affinities=cores(n))
     assert caught.value.exceptions == (error,)
+    assert caught.value.__context__ is None
     assert sorted(roles.cancelled) == list(range(1, n))
 
 
@@ -332,7 +350,7 @@ def test_all_failures_come_out_in_the_order_of_affinities(machine: FakeMachine) 
         raise ExceptionGroup(f"on core {machine.cpu}", [ValueError()])
 
     roles = Roles(8)
-    with pytest.raises(ExceptionGroup, match="runs on some cores failed") as caught:
+    with pytest.raises(ExceptionGroup, match=r"processors 0, 1, .*, 7$") as caught:
         run_per_core(main)
     messages = [str(error) for error in caught.value.exceptions]
     assert messages == [f"on core {cpu} (1 sub-exception)" for cpu in range(8)]
@@ -631,6 +649,19 @@ async def test_results_in_a_task() -> None:
     )
 
 
+async def test_a_worker_that_has_been_pinned(machine: FakeMachine) -> None:
+    """As those are that Trio has first started from a pinned thread."""
+
+    async def main(clock: Clock) -> int | None:
+        return machine.cpu
+
+    def work() -> list[int | None]:
+        available_affinities()[0].pin_current_thread()
+        return run_per_core(main)
+
+    assert await trio.to_thread.run_sync(work) == list(range(8))
+
+
 async def test_failures_in_a_task() -> None:
     async def main(clock: Clock) -> None:
         number = roles.next()
@@ -747,6 +778,34 @@ def test_virtual_time_that_the_runs_wait_for() -> None:
 
     control = ClockControl(autojump_threshold=0)
     trio.run(virtual, clock=control)
+
+
+class _Sleep(trio.abc.Instrument):
+    """Tells when a run is going to sleep for longer than a moment."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0:
+            self.begun.set()
+
+
+def test_a_run_that_is_busy_is_no_deadlock() -> None:
+    async def main(clock: Clock, run: trio.lowlevel.TrioToken) -> None:
+        # The run that waits for this one has nothing else to do.
+        sleep.begun.clear()
+        run.run_sync_soon(int)
+        sleep.begun.wait()
+
+    async def virtual() -> None:
+        recipe = InactiveClock.from_control(control)
+        run = trio.lowlevel.current_trio_token()
+        await in_worker(partial(main, run=run), 1, inactive=recipe)
+
+    sleep = _Sleep()
+    control = ClockControl(detect_deadlocks=True)
+    trio.run(virtual, clock=control, instruments=[sleep])
 
 
 async def test_two_at_once() -> None:

@@ -45,6 +45,13 @@ def wait_until_pending(driver: ClockDriver, timers: int) -> None:
         pass
 
 
+def test_the_loop_itself_does_not_wait(time: Time) -> None:
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    with pytest.raises(RuntimeError, match=r"nobody else calls advance_timers\(\)"):
+        clock.delay_blocking(1)
+    assert driver.next_deadline is None
+
+
 def test_a_loop_advances_and_threads_wait(time: Time) -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
     log: list[float] = []

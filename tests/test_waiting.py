@@ -11,6 +11,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from trio_clockrt import Clock, InactiveClock, SimpleClock, open_clock
+from trio_clockrt.testing import ClockControl
 
 # --- delay ---
 
@@ -69,6 +70,21 @@ async def test_delays_end_in_order_and_never_early(autojump_clock: MockClock) ->
         for seconds in (3.0, 1.0, 2.0, 1.0001, 0.5, 1e6):
             nursery.start_soon(wait, clock, seconds)
     assert order == [0.5, 1.0, 1.0001, 2.0, 3.0, 1e6]
+
+
+@pytest.mark.parametrize("kind", [MockClock, ClockControl])
+def test_what_is_due_together_with_a_delay_has_fired_when_that_ends(
+    kind: type[MockClock | ClockControl],
+) -> None:
+    async def main() -> None:
+        async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
+            ticks: list[int] = []
+            timers.call_every(1, ticks.append, 1)
+            await clock.delay(10)
+            assert len(ticks) == 10
+
+    for _ in range(20):  # as Trio shuffles those who are woken
+        trio.run(main, clock=kind(autojump_threshold=0))
 
 
 async def test_a_new_earliest_timer_wakes_the_driver_earlier(

@@ -73,8 +73,9 @@ memory_region_index=0, memory_region_count=1)
     memory_region_index: int = attrs.field(validator=_check_index)
     memory_region_count: int = attrs.field(validator=_check_count)
     # The system's number of it, if that has been looked up. Not compared, as it is only
-    # what the others stand for on this machine.
-    _cpu: int | None = attrs.field(default=None, alias="_cpu", repr=False, eq=False)
+    # what the others stand for on this machine; nor given to whoever is made from this
+    # one, by attrs.evolve(), with other numbers.
+    _cpu: int | None = attrs.field(default=None, init=False, repr=False, eq=False)
 
     def _is_in_machine_of(self, other: Affinity) -> bool:
         return (self.processor_count, self.memory_region_count) == (
@@ -162,13 +163,12 @@ def pinned_affinities(counts: Iterable[int]) -> list[Affinity]:
         1 in 0
         2 in 1
     """
-    try:
-        counts = list(counts)
-    except TypeError:
+    if not hasattr(counts, "__iter__"):
         raise TypeError(
             "`counts` must be the numbers of processors, one for each memory region, "
             f"such as [4, 4], not {counts!r}"
-        ) from None
+        )
+    counts = list(counts)
     for count in counts:
         _check_int("each of `counts`", count, at_least=0)
     regions = [region for region, count in enumerate(counts) for _ in range(count)]
@@ -208,9 +208,7 @@ def available_affinities() -> list[Affinity]:
     """
     regions = processors_by_region()
     cpus = [cpu for region in regions for cpu in region]
-    return [
-        attrs.evolve(affinity, _cpu=cpu)
-        for affinity, cpu in zip(
-            pinned_affinities(map(len, regions)), cpus, strict=True
-        )
-    ]
+    affinities = pinned_affinities(map(len, regions))
+    for affinity, cpu in zip(affinities, cpus, strict=True):
+        object.__setattr__(affinity, "_cpu", cpu)  # as nobody has seen it yet
+    return affinities

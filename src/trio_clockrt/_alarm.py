@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import outcome
 import trio
 from trio.lowlevel import (
     Abort,
@@ -74,13 +75,16 @@ class TrioAlarm(DriverAlarm):
         scope = self._scope = trio.CancelScope()
 
         def abort(_: object) -> Abort:
+            if not scope.cancel_called:
+                self.deadline = -inf
+                return Abort.SUCCEEDED
+            # It is our own deadline that has come. Who sleeps need not wait until the
+            # driver has its turn. To be woken costs it much less than to be cancelled,
+            # and there is nothing to unwind.
+            woken = outcome.capture(state.wake_sleepers, state.now())
             self.deadline = -inf
-            if scope.cancel_called:
-                # It is our own deadline that has come. Being woken costs much less
-                # than being cancelled, and there is nothing to unwind.
-                reschedule(task)
-                return Abort.FAILED
-            return Abort.SUCCEEDED
+            reschedule(task, woken)
+            return Abort.FAILED
 
         with scope:
             # From here on it can be moved; what has happened before, the state sees.

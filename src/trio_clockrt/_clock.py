@@ -36,9 +36,10 @@ class Clock(SimpleClock):
     `trio.testing.MockClock`. (Without Trio there is `InactiveClock.activate_manual`.)
 
     Its timers can only be used from the thread that activated it: from a worker thread,
-    use :func:`trio.from_thread.run_sync`. Reading the time is allowed from everywhere
-    and at any time. When the block that activated it has ended, the clock is gone, and
-    everything that needs its timers raises `ClockGone`.
+    use :func:`trio.from_thread.run_sync`. (Those of a clock from
+    `InactiveClock.new_shared` can be used from every thread.) Reading the time is
+    allowed from everywhere and at any time. When the block that activated it has ended,
+    the clock is gone, and everything that needs its timers raises `ClockGone`.
 
     Every `Clock` object is an owner of what has been activated, until it is closed or
     nobody holds it any more. When there is no owner left, no pending timer, no waiting
@@ -182,7 +183,8 @@ class Clock(SimpleClock):
             TypeError: if *seconds* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -220,7 +222,8 @@ class Clock(SimpleClock):
             TypeError: if *instant* is not a number.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -262,7 +265,7 @@ class Clock(SimpleClock):
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone, or goes meanwhile.
             RuntimeError: if called on a clock that is not shared, in a Trio run, or in
-                the thread of `InactiveClock.activate_manual`, which others wait for.
+                the thread that calls `ClockDriver.advance_timers`.
             trio.Cancelled: in a worker thread, if the task is cancelled.
 
         Example::
@@ -279,6 +282,11 @@ class Clock(SimpleClock):
         """
         state = self._open_state()
         if not state.shared:
+            if current_run() is not None:
+                raise RuntimeError(
+                    "delay_blocking() is for threads without Trio: in a Trio task, use "
+                    "`await clock.delay(seconds)`"
+                )
             raise RuntimeError(
                 "delay_blocking() needs a clock for many threads, from "
                 "InactiveClock.new_shared(); this one can only be used where it was "
@@ -291,13 +299,13 @@ class Clock(SimpleClock):
                 "delay_blocking() would stop this whole Trio run, and not only this "
                 "task: use `await clock.delay(seconds)`"
             )
+        seconds = to_seconds(seconds, "seconds")
         if state.is_here():
             raise RuntimeError(
                 "delay_blocking() would wait for ever in the thread that activated the "
-                "clock, as it is this thread that has to call advance_timers(); that "
-                "returns the deadline to sleep until"
+                "clock, as nobody else calls advance_timers(); set a timer, or wait in "
+                "another thread"
             )
-        seconds = to_seconds(seconds, "seconds")
         if is_in_worker_thread():
             # Unless nobody waits for it any more, as its run has ended, or crashed.
             with suppress(trio.RunFinishedError, OSError):
@@ -325,7 +333,8 @@ class Clock(SimpleClock):
             TypeError: if *period* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -361,7 +370,8 @@ class Clock(SimpleClock):
             TypeError: if *seconds* is not a length of time.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -391,7 +401,8 @@ class Clock(SimpleClock):
             TypeError: if *instant* is not a number.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -482,7 +493,8 @@ class Clock(SimpleClock):
             ValueError: if *on_exit* is something else.
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -512,7 +524,8 @@ class Clock(SimpleClock):
             trio.ClosedResourceError: if this object is closed.
             ClockGone: if the clock is gone.
             RuntimeError: if a Trio task drives this clock, which has `open_timers` for
-                that; or if called from another thread than the clock's.
+                that; or if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 

@@ -184,7 +184,8 @@ class ClockDriver(Uncopied):
         This is always a checkpoint.
 
         Raises:
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 

@@ -49,6 +49,9 @@ else:
     S = TypeVar("S", "Isolated", "Shared")
 
 
+_USAGE = "`async with InactiveClock().activate() as (clock, driver):`"
+
+
 class Isolated:
     """Says of an `InactiveClock` that its clocks belong to where they are activated.
 
@@ -135,7 +138,7 @@ class InactiveClock(Generic[S]):
             >>> trio.run(main)
             3600.0
         """
-        if not hasattr(control, "_make_alarm"):
+        if not hasattr(type(control), "_make_alarm"):
             raise TypeError(f"`control` must be a ClockControl, not {control!r}")
         return _make_recipe(State, control)
 
@@ -282,9 +285,12 @@ class InactiveClock(Generic[S]):
         self._left.append(None)
 
     def _refuse(self) -> NoReturn:
+        instead = "activate a clone() of it, or call open_clock() again"
+        if self._kind is SharedState:
+            instead = "hand its Clock around, or activate another new_shared()"
         raise RuntimeError(
             "this InactiveClock has been activated already, and a recipe makes one "
-            "clock only; activate a clone() of it, or call open_clock() again"
+            f"clock only; {instead}"
         ) from None
 
     def __reduce__(self) -> tuple[Callable[..., InactiveClock[Any]], tuple[Any, ...]]:
@@ -292,12 +298,38 @@ class InactiveClock(Generic[S]):
         return _make_recipe, (self._kind, self._control, self._affinity)
 
     def __repr__(self) -> str:
-        return f"<InactiveClock{'' if self._left else ', activated already'}>"
+        about = ["InactiveClock"]
+        if self._kind is SharedState:
+            about.append("shared")
+        if self._control is not None:
+            about.append(f"of {self._control!r}")
+        if self._affinity is not None:
+            about.append(f"for {self._affinity!r}")
+        if not self._left:
+            about.append("activated already")
+        return f"<{', '.join(about)}>"
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"'InactiveClock' object has no attribute {name!r}: it is a recipe, "
+                f"still to be activated: {_USAGE}"
+            )
+
+        def __aenter__(self) -> NoReturn:
+            raise TypeError(f"an InactiveClock has to be activated: {_USAGE}")
+
+        def __aexit__(self, *exc_info: object) -> None: ...
 
 
 def _check_affinity(affinity: object, name: str) -> None:
     if not isinstance(affinity, Affinity):
-        raise TypeError(f"`{name}` must be an Affinity, not {affinity!r}")
+        raise TypeError(
+            f"`{name}` must be an Affinity, not {affinity!r}: "
+            "relocate(source, destination), of which the first may be None"
+        )
 
 
 def _make_recipe(
@@ -332,7 +364,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
     It refers to the driver's task and never to the `Clock`.
     """
 
-    _usage = "`async with InactiveClock().activate() as (clock, driver):`"
+    _usage = _USAGE
 
     def __init__(self, recipe: InactiveClock[Any]) -> None:
         self._recipe = recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 # What Linux says about memory; nothing, elsewhere.
@@ -29,13 +30,13 @@ def processors_by_region() -> list[list[int]]:
         nodes = []
     regions = [node for cpus in nodes if (node := sorted(cpus.intersection(usable)))]
     # Half of the truth would put processors into regions that are not theirs.
-    return regions if sum(map(len, regions)) == len(usable) else [usable]
+    return regions if sorted(chain(*regions)) == usable else [usable]
 
 
 def _nodes() -> list[set[int]]:
     paths = {int(path.name[4:]): path for path in _NODES.glob("node[0-9]*")}
     return [
-        _parse_cpulist((paths[number] / "cpulist").read_text())
+        _parse_cpulist((paths[number] / "cpulist").read_text("ascii"))
         for number in sorted(paths)
     ]
 

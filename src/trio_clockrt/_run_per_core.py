@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from contextvars import copy_context
 from functools import partial
 from threading import Thread
@@ -26,6 +26,7 @@ from ._callbacks import check_async_fn
 from ._inactive_clock import InactiveClock
 from ._post import current_run, post
 from ._processors import can_pin
+from ._waiters import is_in_worker_thread
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -91,7 +92,8 @@ def run_per_core(
     Raises:
         BaseExceptionGroup: what the runs have raised, in the same order; it is an
             ExceptionGroup if each of them is an Exception. A thread that cannot be
-            pinned, see `Affinity.pin_current_thread`, is a failure of its run.
+            pinned, see `Affinity.pin_current_thread`, is a failure of its run; so is
+            an *async_fn* that turns out to be none when it is called.
         RuntimeError: if called in a Trio run, which it would block.
         ValueError: if there are no *affinities*.
         TypeError: if *async_fn* is not a function, *inactive* not a recipe, or one of
@@ -108,12 +110,26 @@ def run_per_core(
     check_async_fn(async_fn)
     if inactive is None:
         inactive = InactiveClock()
-    _check_type("`inactive`", inactive, InactiveClock)
+    _check_type("`inactive`", inactive, InactiveClock, ", a recipe for the clocks")
+    if current_run() is not None:
+        raise RuntimeError(
+            "run_per_core() blocks until the runs on all cores have ended, and with it "
+            "the Trio run that it is called in; in a Trio task use "
+            "`await trio.to_thread.run_sync(run_per_core, ...)`"
+        )
+    in_worker = is_in_worker_thread()
     pinned = affinities is not None or can_pin()
-    if affinities is None:
+    if affinities is None and in_worker:
+        # Of the thread that will start the others. The worker may have been pinned with
+        # another one that has started it, as Trio keeps them for whoever is next.
+        affinities = trio.from_thread.run_sync(available_affinities)
+    elif affinities is None:
         affinities = available_affinities()
     if not hasattr(affinities, "__iter__"):
-        raise TypeError(f"`affinities` must be several of them, not {affinities!r}")
+        raise TypeError(
+            "`affinities` must be a list of Affinity objects, such as "
+            f"available_affinities()[:2], not {affinities!r}"
+        )
     team: _Team[T] = _Team(inactive)
     for affinity in affinities:
         _check_type("each of `affinities`", affinity, Affinity)
@@ -122,23 +138,13 @@ def run_per_core(
         main = partial(_call, async_fn, args)
         team.runs.append(_Run(team, main, recipe, affinity, pinned))
     if not team.runs:
-        raise ValueError("`affinities` must be at least one, but there are none")
-    if current_run() is not None:
-        raise RuntimeError(
-            "run_per_core() blocks until the runs on all cores have ended, and with it "
-            "the Trio run that it is called in; in a Trio task use "
-            "`await trio.to_thread.run_sync(run_per_core, ...)`"
-        )
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:  # this is no worker thread
-        return trio.run(team.run)
-    return trio.from_thread.run(team.run)
+        raise ValueError("`affinities` is empty: there must be at least one")
+    return trio.from_thread.run(team.run) if in_worker else trio.run(team.run)
 
 
-def _check_type(what: str, value: object, kind: type) -> None:
+def _check_type(what: str, value: object, kind: type, hint: str = "") -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{what} must be an {kind.__name__}, not {value!r}")
+        raise TypeError(f"{what} must be an {kind.__name__}{hint}, not {value!r}")
 
 
 async def _call(
@@ -168,6 +174,10 @@ class _Team(Generic[T]):
         self.cancelled = False
         # How many have not ended.
         self.running = 0
+        # How many have not begun; and what keeps the time of their clocks from jumping
+        # until then, if that time is not real. Nobody else knows that they will come.
+        self._to_begin = 0
+        self._beginning = ExitStack()
         self._inactive = inactive
         self._interruption: RaiseCancelT | None = None
 
@@ -175,13 +185,22 @@ class _Team(Generic[T]):
     async def run(self) -> list[T]:
         self.task = current_task()
         self.token = current_trio_token()
-        with self._hold():
+        self._to_begin = len(self.runs)
+        with self._hold(), self._beginning:
+            if self._inactive._control is not None:
+                self._beginning.enter_context(self._inactive._control.hold())
             for run in self.runs:
                 run.start()
             if self.running:
                 # No thread may outlive this, so whatever interrupts it has to wait too.
                 await wait_task_rescheduled(self._interrupt)
         return self._results()
+
+    def one_has_begun(self) -> None:
+        """Or never will."""
+        self._to_begin -= 1
+        if not self._to_begin:
+            self._beginning.close()
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -196,12 +215,16 @@ class _Team(Generic[T]):
     def _hold(self) -> AbstractContextManager[object]:
         """Other threads are busy, which stops a control as waiting for a worker does.
 
-        Unless it is the very control that moves the time in these threads.
+        If it is the very control that moves the time in these threads, it goes on, but
+        does not take it for a deadlock that here nothing happens.
         """
         clock = current_clock()
-        if self._inactive._control is clock or not hasattr(clock, "_make_alarm"):
+        if not hasattr(clock, "_make_alarm"):
             return nullcontext()
-        return cast("ClockControl", clock).hold()
+        control = cast("ClockControl", clock)
+        if self._inactive._control is control:
+            return control._await_threads()
+        return control.hold()
 
     def _results(self) -> list[T]:
         failures = [run.error for run in self.runs if run.error is not None]
@@ -213,7 +236,10 @@ class _Team(Generic[T]):
                     raise
                 failures.append(exc)
         if failures:
-            raise BaseExceptionGroup("runs on some cores failed", failures)
+            places = [str(run.processor) for run in self.runs if run.error is not None]
+            raise BaseExceptionGroup(
+                f"runs failed on processors {', '.join(places)}", failures
+            )
         return [run.result for run in self.runs]
 
 
@@ -221,6 +247,7 @@ class _Run(Generic[T]):
     """One of the runs, and its thread.
 
     Attributes:
+        processor: The index of its processor.
         result: What it has returned, if all went well.
         error: What it has raised.
     """
@@ -239,6 +266,7 @@ class _Run(Generic[T]):
         self._team = team
         self._main = main
         self._recipe = recipe
+        self.processor = affinity.processor_index
         self._affinity = affinity
         self._pinned = pinned
         self._context = copy_context()
@@ -247,7 +275,7 @@ class _Run(Generic[T]):
         self._token: TrioToken | None = None
         self._thread = Thread(
             target=self._in_thread,
-            name=f"trio-clockrt core {affinity.processor_index}",
+            name=f"trio-clockrt core {self.processor}",
             # If what waits for it has crashed, Python should still get to exit.
             daemon=True,
         )
@@ -259,6 +287,7 @@ class _Run(Generic[T]):
             self._thread.start()
         except Exception as exc:  # there are too many threads
             self.error = exc
+            self._team.one_has_begun()
             self._team.cancel()
         else:
             self._team.running += 1
@@ -269,12 +298,15 @@ class _Run(Generic[T]):
 
     def _begun(self, token: TrioToken) -> None:
         self._token = token
+        self._team.one_has_begun()
         if self._team.cancelled:
             self.cancel()
 
     def _ended(self) -> None:
         self._thread.join()
         self._team.running -= 1
+        if self._token is None:
+            self._team.one_has_begun()
         if self.error is not None:
             self._team.cancel()
         if not self._team.running:
@@ -296,6 +328,6 @@ class _Run(Generic[T]):
 
     async def _activate(self) -> None:
         with self._scope:
-            post(self._team.token, partial(self._begun, current_trio_token()))
             async with self._recipe.activate() as (clock, _):
+                post(self._team.token, partial(self._begun, current_trio_token()))
                 self.result = await self._main(clock)

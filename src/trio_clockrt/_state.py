@@ -30,9 +30,6 @@ SECONDS_PER_TURN = 0.001
 # clock is always read, as that may have taken any time.
 _QUICK_TIMERS_PER_READING = 16
 
-# How many tasks are woken when the alarm rings, before the driver gets a turn.
-_WAKES_PER_RING = 64
-
 # How often the next deadline is looked for again, because of what finalizers have put
 # off. Where other threads do so too, they may go on without an end.
 _LOOKS = 4
@@ -410,6 +407,8 @@ class State:
                 self._changing = False
                 slow = self._fire(waiter, reading - waiter.when)
                 if slow or not count % _QUICK_TIMERS_PER_READING:
+                    if not self.alive:
+                        return  # a callback has forked this process off
                     reading = self.now()
                     if self.driven and (
                         count >= TIMERS_PER_TURN or reading - begin > SECONDS_PER_TURN
@@ -432,27 +431,28 @@ class State:
     def wake_sleepers(self, now: float) -> bool:
         """The alarm rings: do what can be done without a turn of the driver's.
 
-        That is, wake the tasks that are due, up to the first callback, and not too
-        many. Tells whether that was all there is to do.
+        That is, wake the tasks that wait for this instant, if nothing else is due: no
+        task may go on before the callbacks that come before it, or with it. Tells
+        whether that was all there is to do.
         """
         if self._pass is not None:
             return False  # it has not been looked whether it is done
-        queue, alarm = self._queue, self._alarm
-        enough = self.fired + _WAKES_PER_RING
-        while self.fired < enough:
-            try:
-                self._changing = True
-                waiter = queue.pop_first(now, _only_wakes)
-                if waiter is None:
-                    return False
-                # Whoever rings does not have to be told.
-                alarm.deadline = queue.next_deadline()
-            finally:
-                self._changing = False
-            self._fire(waiter, now - waiter.when)
-            if alarm.deadline > now:
-                return self._ownership() is not None or self.in_use
-        return False
+        queue = self._queue
+        try:
+            self._changing = True
+            sleepers = queue.pop_first(now, _only_wakes)
+            deadline = queue.next_deadline()
+            if deadline <= now:
+                for sleeper in sleepers:
+                    queue.add(sleeper)
+                return False
+            # Whoever rings does not have to be told.
+            self._alarm.deadline = deadline
+        finally:
+            self._changing = False
+        for sleeper in sleepers:
+            self._fire(sleeper, now - sleeper.when)
+        return self._ownership() is not None or self.in_use
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""

@@ -93,7 +93,8 @@ class Timer(Uncopied):
             bool: True if it was pending, False if it had fired or been cancelled.
 
         Raises:
-            RuntimeError: if called from another thread than the clock's.
+            RuntimeError: if called from another thread than the clock's, unless
+                it is shared.
 
         Example::
 
@@ -123,7 +124,7 @@ class Timer(Uncopied):
             TypeError: if *seconds* is not a length of time.
             ClockGone: if the clock is gone.
             RuntimeError: if the timer's group is closed, or if called from another
-                thread than the clock's.
+                thread than the clock's, unless it is shared.
 
         Example::
 

@@ -72,7 +72,7 @@ class TimerGroup(Uncopied):
                 function.
             ClockGone: if the clock is gone.
             RuntimeError: if the group is closed, or if called from another thread
-                than the clock's.
+                than the clock's, unless it is shared.
 
         Example::
 
@@ -191,8 +191,9 @@ class TimerGroup(Uncopied):
 
     def _refuse(self) -> NoReturn:
         self._state.check()
+        name = type(self).__name__.removeprefix("Shared")
         raise RuntimeError(
-            f"this {type(self).__name__} is closed: its block has ended, and its "
+            f"this {name} is closed: its block has ended, and its "
             "timers with it. Open another one, or keep this one open for longer"
         )
 

@@ -110,7 +110,7 @@ class TimerNursery(TimerGroup):
                 function.
             ClockGone: if the clock is gone.
             RuntimeError: if the nursery is closed, or if called from another thread
-                than the clock's.
+                than the clock's, unless it is shared.
 
         Example::
 

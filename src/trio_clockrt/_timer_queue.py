@@ -23,7 +23,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 # A power of two, so that multiplying by it is exact and no two deadlines can end up
 # in cells of the wrong order.
@@ -33,8 +33,7 @@ _CELLS_PER_SECOND = 1024.0
 # than this.
 _MIN_STALE = 64
 
-# Up to so many with the same deadline are taken out one by one: a dictionary takes the
-# longer to find its first key, the more there have been before it.
+# Up to so many with the same deadline are taken out at once.
 _FEW = 64
 
 
@@ -208,37 +207,36 @@ class TimerQueue(Generic[EntryT]):
             return min(entry.when for entry in self._late)
         return deadline
 
-    def pop_first(self, now: float, wanted: Callable[[EntryT], bool]) -> EntryT | None:
-        """Take out the first entry, if it is due at *now*, and *wanted*.
+    def pop_first(
+        self, now: float, wanted: Callable[[EntryT], bool]
+    ) -> Sequence[EntryT]:
+        """Take out all that has the first deadline, if that is due and *wanted*.
 
-        Where many have its deadline, it stays there: `due` is made for
-        many. No pass may be under way.
+        Where it is many, they stay there: `due` is made for many. No pass may be under
+        way.
         """
-        first: EntryT
         cells = self._cells
         if not cells:
-            return None
+            return ()
         heap = cells._heap or cells.heap()
         while (tick := heap[0]) not in cells:
             heappop(heap)
         cell = cells[tick]
         if type(cell) is not _SortedKeys:
-            first = cell
-            if first.when > now or not wanted(first):
-                return None
+            if cell.when > now or not wanted(cell):
+                return ()
             del cells[tick]
             heappop(heap)
-            return first
-        place = cell[cell.first()]
-        if type(place) is _Equals:
-            if len(place) > _FEW:
-                return None
-            place = next(iter(place))
-        first = place
-        if first.when > now or not wanted(first):
-            return None
-        self.discard(first)
-        return first
+            return (cell,)
+        when = cell.first()
+        place = cell[when]
+        entries = tuple(place) if type(place) is _Equals else (place,)
+        if when > now or len(entries) > _FEW or not all(map(wanted, entries)):
+            return ()
+        if len(cell) == 1:
+            cells.remove(tick)
+        cell.remove(when)
+        return entries
 
     def due(self, now: float) -> Generator[EntryT, None, None]:
         """Make one pass: take out each entry that is due at *now*, in order.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from queue import SimpleQueue
+from threading import get_ident
 from typing import TYPE_CHECKING, cast
 
 import outcome
@@ -30,10 +33,15 @@ def who_waits(state: State) -> tuple[Task, TrioToken | None]:
     try:
         task = current_task()
     except RuntimeError:
-        raise RuntimeError(
-            "only a Trio task can wait for a clock. Outside of Trio, set a timer: "
-            "`with clock.timer_group() as timers:`, and timers.call_later()"
-        ) from None
+        message = "only a Trio task can wait for a clock"
+        if not state.driven:
+            message += (
+                ". Outside of Trio, set a timer: "
+                "`with clock.timer_group() as timers:`, and timers.call_later()"
+            )
+        elif state.shared:
+            message += ". In a thread without Trio, use clock.delay_blocking(seconds)"
+        raise RuntimeError(message) from None
     if state.in_one_run:
         return task, None
     state.note_run()
@@ -51,11 +59,26 @@ def is_there(run: TrioToken | None) -> bool:
         return False
 
 
+# The thread that has forked this process off, if that is how it came about.
+_forker: int | None = None
+
+
+def _forked() -> None:
+    global _forker
+    _forker = get_ident()
+
+
+with suppress(AttributeError):  # on Windows
+    os.register_at_fork(after_in_child=_forked)
+
+
 def is_in_worker_thread() -> bool:
     """Whether a task waits for this thread, which may then ask Trio for something.
 
     If that task has been cancelled, so is whoever asks.
     """
+    if get_ident() == _forker:
+        return False  # it was one in the other process, where the task is
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:

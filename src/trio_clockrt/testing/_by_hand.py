@@ -195,7 +195,7 @@ class ByHand:
                 "another task; time cannot be in two places"
             )
         failures: list[BaseException] = []
-        self._hold = Hold(self._idleness, self._settings_changed)
+        self._hold = Hold(self._idleness.holds, self._settings_changed)
         try:
             with self._hold:
                 yield failures

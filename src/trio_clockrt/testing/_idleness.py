@@ -51,6 +51,8 @@ class Idleness:
         self.detect_deadlocks = False
         # Whoever does not want a jump now.
         self.holds: set[Hold] = set()
+        # Whoever waits for other threads, while which time may jump.
+        self.awaiting: set[Hold] = set()
         self._real = real
         # Since when worker threads of a run have been busy, as far as we have looked.
         self._busy_since: RunVar[float | None] = RunVar("busy since", default=None)
@@ -68,11 +70,12 @@ class Idleness:
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
         """
-        return not (self.holds or busy_workers() or _waiting_for_io())
+        return not (self.holds or self.awaiting or busy_workers() or _waiting_for_io())
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""
-        self.holds.difference_update([hold for hold in self.holds if hold.run == run])
+        for holds in (self.holds, self.awaiting):
+            holds.difference_update([hold for hold in holds if hold.run == run])
 
     def wait_for_workers(self) -> float:
         """How long to wait for the worker threads of the current run, at most.
@@ -142,12 +145,12 @@ class Idleness:
 
 
 class Hold(SyncBlock[None, None]):
-    """While it is open, time does not jump."""
+    """While it is open, it is one of the *holds*."""
 
     _usage = "`with control.hold():`"
 
-    def __init__(self, idleness: Idleness, settings_changed: Callable[[], None]):
-        self._idleness = idleness
+    def __init__(self, holds: set[Hold], settings_changed: Callable[[], None]):
+        self._holds = holds
         self._settings_changed = settings_changed
 
     #: In which it has been entered.
@@ -158,11 +161,11 @@ class Hold(SyncBlock[None, None]):
         self._enter_once()
         with suppress(RuntimeError):  # outside of Trio
             self.run = current_trio_token()
-        self._idleness.holds.add(self)
+        self._holds.add(self)
 
     @enable_ki_protection
     def __exit__(self, *exc_info: object) -> None:
-        self._idleness.holds.discard(self)
+        self._holds.discard(self)
         self._settings_changed()
 
 
