@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+from hypothesis import settings
 from trio.testing import MockClock
 
 import trio_clockrt
@@ -20,6 +21,10 @@ from trio_clockrt.testing import ClockControl
 pytest_plugins = ["pytester"]
 # It names a plugin that is there already, which pytest would try to load once more.
 collect_ignore = ["src/trio_clockrt/pytest_plugin.py"]
+
+# How long an example takes says something about the machine, and what else it does.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

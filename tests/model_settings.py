@@ -13,7 +13,6 @@ STEPS = int(os.environ.get("SOAK_STEPS", "11000"))
 MODEL = settings(
     max_examples=STEPS // STEPS_PER_STORY,
     stateful_step_count=STEPS_PER_STORY,
-    deadline=None,
     # The same stories each time, unless there is time for many others.
     derandomize=STEPS < 100_000,
     database=None,

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import trio_clockrt._processors
@@ -291,7 +291,6 @@ def as_cpulist(cpus: set[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts) + "\n"
 
 
-@settings(deadline=None)  # it writes files
 @given(st.dictionaries(st.integers(0, 300), st.integers(0, 20), min_size=1), st.data())
 def test_any_machine(
     tmp_path_factory: pytest.TempPathFactory, cpus: dict[int, int], data: st.DataObject

@@ -253,10 +253,10 @@ def interrupting(
     """As a finalizer or a signal handler does, while the queue is being changed."""
     original = getattr(TimerQueue, method)
 
-    def interrupted(self: TimerQueue[Any], *args: Any) -> Any:
+    def interrupted(self: TimerQueue[Any], *args: Any, **kwargs: Any) -> Any:
         monkeypatch.undo()
         fn()
-        return original(self, *args)
+        return original(self, *args, **kwargs)
 
     monkeypatch.setattr(TimerQueue, method, interrupted)
 
@@ -328,6 +328,37 @@ def test_a_finalizer_cancels_a_sleeper_as_it_is_woken(
             assert statistics.registered == statistics.fired + statistics.cancelled
 
     trio.run(main, clock=jumping())
+
+
+def test_a_finalizer_cancels_a_timer_as_it_fires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control = ClockControl()
+    with control.to_clock().timer_group() as timers:
+        timer = timers.call_later(1, pytest.fail)
+        interrupting(monkeypatch, "pop_first", timer.cancel)
+        control.advance(1)
+        assert not timer.pending
+
+
+def test_a_finalizer_sets_a_timer_as_another_has_fired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def note() -> None:
+        log.append(clock.instant())
+
+    def fire() -> None:
+        note()
+        interrupting(monkeypatch, "next_deadline", lambda: timers.call_later(1, note))
+
+    log: list[float] = []
+    control = ClockControl()
+    clock = control.to_clock()
+    with clock.timer_group() as timers:
+        timers.call_later(1, fire)
+        timers.call_later(5, note)
+        control.advance(5)
+    assert log == [1, 2, 5]
 
 
 def test_a_finalizer_resets_a_ticker_as_it_is_woken(

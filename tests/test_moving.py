@@ -22,7 +22,7 @@ import outcome
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from trio.lowlevel import Task, checkpoint, current_statistics
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
@@ -179,6 +179,40 @@ def test_a_clock_ends_on_the_way(control: ClockControl) -> None:
     assert control.current_time() == 2
 
 
+def test_clocks_are_made_and_go_on_the_way(control: ClockControl, clock: Clock) -> None:
+    def make_another() -> None:
+        another, driver = InactiveClock.from_control(control).activate_manual()
+        group = another.timer_group()
+        more = group.__enter__()
+        made.append((another, driver, group))
+        more.call_later(0.25, lambda: log.append(another.instant()))
+        more.call_later(1.5, log.append, nan)
+
+    made: list[object] = []
+    log: list[float] = []
+    with clock.timer_group() as timers:
+        timers.call_later(1, make_another)
+        timers.call_later(1.5, lambda: log.append(clock.instant()))
+        timers.call_later(2, made.clear)
+        timers.call_later(3, lambda: log.append(clock.instant()))
+        control.advance(4)
+    assert log == [1.25, 1.5, 3]
+
+
+@pytest.mark.parametrize("go", [ClockControl.advance, ClockControl.jump])
+def test_a_deadline_that_counts_as_a_nanosecond_more(
+    control: ClockControl, clock: Clock, go: Callable[[ClockControl, float], None]
+) -> None:
+    # A float this large tells no nanoseconds apart.
+    deadline = 10_000_000.000000003
+    with clock.timer_group() as timers:
+        fired = timers.call_at(deadline, int)
+        control._time.count_to(10**16 + 3 - 10**9)
+        go(control, 1)
+        assert clock.instant() == deadline
+        assert not fired.pending
+
+
 def test_clocks_of_another_thread_stay_as_they_are(control: ClockControl) -> None:
     def use_it() -> None:
         clock = control.to_clock()
@@ -254,10 +288,11 @@ def test_a_signal_handler_moves_it_meanwhile(control: ClockControl) -> None:
             handlers.pop()()
         return 0.0
 
-    handlers: list[Callable[[], None]] = []
+    handlers: list[Callable[[], object]] = []
     control._real_clock = real
-    control.rate = 0
-    handlers.append(lambda: control.jump(1))
+    control.rate = 1
+    # At first the time is looked at only to see whether a float can hold what follows.
+    handlers += [lambda: control.jump(1), int]
     control.jump(2)
     assert control.current_time() == 3
 
@@ -475,7 +510,6 @@ uses = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(uses)
 def test_a_random_program(program: list[tuple[str, float, int]]) -> None:
     control = ClockControl()

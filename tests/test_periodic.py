@@ -7,7 +7,7 @@ import datetime
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -286,7 +286,6 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None)  # a run for each
 @given(periods, st.lists(steps, max_size=30), st.sampled_from(MissedTick))
 def test_ticks_against_a_model(
     period: float, steps: list[tuple[str, float]], missed: MissedTick
@@ -329,7 +328,6 @@ def test_ticks_against_a_model(
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-@settings(deadline=None)  # a run for each
 @given(periods, st.lists(st.floats(0, 5), max_size=30), st.sampled_from(MissedTick))
 def test_call_every_against_a_model(
     period: float, jumps: list[float], missed: MissedTick

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import worker_processes
-from shared_clock import TOO_LONG, fork
+from shared_clock import TOO_LONG, fork, in_thread
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
 from trio_clockrt.affinity import Affinity, pinned_affinities, run_per_core
@@ -141,7 +141,7 @@ async def test_a_fork_in_a_worker_thread() -> None:
         return 5
 
     def in_child() -> bool:
-        clock, _driver = InactiveClock.new_shared().activate_manual()
+        clock, _driver = in_thread(InactiveClock.new_shared().activate_manual)
         clock.delay_blocking(0)
         return run_per_core(main, affinities=pinned_affinities([1])) == [5]
 

@@ -11,10 +11,10 @@ from trio.lowlevel import disable_ki_protection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextvars import Context
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_NOT_PLAIN = _GENERATOR | _COROUTINE
 
 
 def check_callback(fn: Callable[..., object]) -> None:
@@ -24,7 +24,7 @@ def check_callback(fn: Callable[..., object]) -> None:
     else:
         _check_callable(fn, "fn", "a synchronous function")
         flags = _code_flags(fn)
-    if flags & (_GENERATOR | _COROUTINE):
+    if flags & _NOT_PLAIN:
         raise TypeError(
             f"`fn` must be a synchronous function, but {fn!r} is async or a generator, "
             "and calling it would not run it; a TimerNursery starts async functions "
@@ -44,12 +44,15 @@ def check_async_fn(async_fn: Callable[..., object]) -> None:
         )
 
 
-def run_callback(
-    context: Context, fn: Callable[..., object], args: tuple[object, ...]
-) -> None:
-    """Call *fn* in *context*, as user code: Ctrl-C may interrupt it."""
-    result = context.run(_call, fn, args)
-    if result is not None and inspect.isawaitable(result):
+@disable_ki_protection
+def call(fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    """Call *fn* as user code: Ctrl-C may interrupt it."""
+    return fn(*args)
+
+
+def check_result(fn: Callable[..., object], result: object) -> None:
+    """Refuse what a synchronous callback cannot have returned."""
+    if inspect.isawaitable(result):
         _close(result)
         raise TypeError(
             f"a timer's callback must be a synchronous function, but {fn!r} returned "
@@ -70,11 +73,6 @@ async def run_async_fn(
             "function use call_later() or call_at()"
         )
     await awaitable
-
-
-@disable_ki_protection
-def _call(fn: Callable[..., object], args: tuple[object, ...]) -> object:
-    return fn(*args)
 
 
 def _check_callable(fn: object, name: str, wanted: str) -> None:

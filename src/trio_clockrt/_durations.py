@@ -13,6 +13,8 @@ _SHORTEST_PERIOD = 1e-9
 
 def to_seconds(value: object, name: str) -> float:
     """A length of time: non-negative, possibly infinite."""
+    if type(value) is float and value >= 0:  # as most are; NaN is not
+        return value
     seconds = _to_float(value, name, "a number of seconds or a timedelta")
     if isnan(seconds):
         raise ValueError(f"`{name}` must not be NaN")

@@ -428,6 +428,27 @@ class State:
         if self._postponed:
             self._catch_up()
 
+    def fire_lone(self, now: float) -> bool:
+        """Fire the one timer that is due at *now*: a whole pass, but cheaper.
+
+        For those who know that this is the place and the moment, and that nothing was
+        due before. Tells whether there was one, and no other.
+        """
+        try:
+            self.firing = self._changing = True
+            waiters = self._queue.pop_first(now, few=1)
+            if not waiters:
+                return False
+            self._changing = False
+            self._fire(waiters[0], 0.0)
+            self._changing = True
+            self._rearm()
+        finally:
+            self.firing = self._changing = False
+        if self._postponed:
+            self._catch_up()
+        return True
+
     def wake_sleepers(self, now: float) -> bool:
         """The alarm rings: do what can be done without a turn of the driver's.
 
@@ -546,7 +567,8 @@ class State:
             deadline = self._queue.next_deadline()
             if deadline != alarm.deadline:
                 alarm.move(deadline)
-            self._wake_if_unused()
+            if deadline == inf:
+                self._wake_if_unused()
 
     def _wake_if_unused(self) -> None:
         if self._alarm.deadline != -inf and not self.in_use:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._callbacks import run_callback
+from ._callbacks import call, check_result
 from ._durations import to_seconds
 from ._uncopied import Uncopied
 
@@ -166,7 +166,9 @@ class Timer(Uncopied):
             self._group._failed(exc)
 
     def _act(self) -> None:
-        run_callback(self._context, self._fn, self._args)
+        result = self._context.run(call, self._fn, self._args)
+        if result is not None:
+            check_result(self._fn, result)
 
     def _restart(self, when: float) -> None:
         """It has been reset to this instant."""

@@ -33,7 +33,7 @@ _CELLS_PER_SECOND = 1024.0
 # than this.
 _MIN_STALE = 64
 
-# Up to so many with the same deadline are taken out at once.
+# Up to so many with the same deadline can be taken out at once.
 _FEW = 64
 
 
@@ -208,12 +208,12 @@ class TimerQueue(Generic[EntryT]):
         return deadline
 
     def pop_first(
-        self, now: float, wanted: Callable[[EntryT], bool]
+        self, now: float, wanted: Callable[[EntryT], bool] = bool, few: int = _FEW
     ) -> Sequence[EntryT]:
         """Take out all that has the first deadline, if that is due and *wanted*.
 
-        Where it is many, they stay there: `due` is made for many. No pass may be under
-        way.
+        Where it is more than a *few*, they stay there: `due` is made for many. No pass
+        may be under way.
         """
         cells = self._cells
         if not cells:
@@ -231,7 +231,7 @@ class TimerQueue(Generic[EntryT]):
         when = cell.first()
         place = cell[when]
         entries = tuple(place) if type(place) is _Equals else (place,)
-        if when > now or len(entries) > _FEW or not all(map(wanted, entries)):
+        if when > now or len(entries) > few or not all(map(wanted, entries)):
             return ()
         if len(cell) == 1:
             cells.remove(tick)
@@ -251,12 +251,18 @@ class TimerQueue(Generic[EntryT]):
         self._pass_until = now
         try:
             while cells:
-                tick = cells.first()
-                cell = cells[tick]
+                # As in first(), which would take as long again.
+                ticks = cells._heap or cells.heap()
+                tick = ticks[0]
+                cell = cells.get(tick)
+                if cell is None:
+                    heappop(ticks)
+                    continue
                 if type(cell) is not _SortedKeys:
                     if cell.when > now:
                         return
-                    cells.remove(tick)
+                    del cells[tick]
+                    heappop(ticks)
                     yield cell
                     continue
                 # Until this cell is empty, or the rest of it is not due, no earlier
@@ -293,9 +299,10 @@ class TimerQueue(Generic[EntryT]):
                     yield place
         finally:
             self._pass_until = nan
-            late, self._late = self._late, {}
-            for entry in late:
-                self.add(entry)
+            if self._late:
+                late, self._late = self._late, {}
+                for entry in late:
+                    self.add(entry)
 
 
 def _tick(when: float) -> float:

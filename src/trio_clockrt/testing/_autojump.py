@@ -142,7 +142,7 @@ class Autojump(trio.abc.Instrument):
             (deadline < inf or first < inf)
             and not idleness.threshold
             and not idleness.holds
-            and not self._others.exist
+            and self._others.newest is None
             and not idleness.io_grace
             # Python knows far sooner than Trio that there is no other thread at all.
             and not count_of_other_threads()
@@ -200,8 +200,9 @@ class Autojump(trio.abc.Instrument):
                     now = self._time.reach(deadline)
             if now is None:
                 now = self._time.now()
-            if self._others.exist and self._others.next_deadline() <= now:
-                self._others.ring()  # as time may also have come there by itself
+            others = self._others
+            if others.newest is not None and others.next_deadline() <= now:
+                others.ring()  # as time may also have come there by itself
             if first <= now:
                 for alarm in tuple(self._asleep):
                     if alarm.deadline <= now and not alarm.state.wake_sleepers(now):

@@ -13,7 +13,7 @@ from trio.lowlevel import current_task, current_trio_token
 from .._errors import raise_all
 from ._idleness import Hold, settle_run
 from ._report import describe
-from ._virtual_time import to_nanoseconds
+from ._virtual_time import NANOSECONDS, to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Whoever sets a timer for now in each callback would keep time from ever moving on.
 _MOST_PASSES = 1_000_000
+
+_deadline = attrgetter("deadline")
 
 
 class ByHand:
@@ -56,7 +58,7 @@ class ByHand:
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
-        self._finish(self._visit_all())
+        self._finish(self._visit())
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -68,7 +70,7 @@ class ByHand:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
         failures = self._visit(until)
         self._time.count_to(until)
-        self._finish(failures + self._visit_all())
+        self._finish(failures)
 
     async def run_for(self, seconds: float) -> None:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
@@ -78,7 +80,7 @@ class ByHand:
         arrive = partial(self._time.go_to, instant)
         await self._run(to_nanoseconds(instant), arrive)
 
-    async def _run(self, until: int, arrive: Callable[[], None]) -> None:
+    async def _run(self, until: int, arrive: Callable[[], object]) -> None:
         with self._letting_it_run() as failures:
             while True:
                 await self._settle(failures)
@@ -104,34 +106,31 @@ class ByHand:
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
-    def _visit_all(self) -> list[BaseException]:
-        """Fire whatever is due, also if a callback moves the time once more."""
-        failures = self._visit(self._time.nanoseconds())
-        while self._something_is_due():
-            failures += self._visit(self._time.nanoseconds())
-        return failures
+    def _visit(self, until: int = 0) -> list[BaseException]:
+        """Fire timers that no task drives, in this thread, each at its own time.
 
-    def _something_is_due(self) -> bool:
-        now, here = self._time.now(), self._others.here()
-        busy = any(alarm.state.busy for alarm in here)
-        return not busy and any(alarm.deadline <= now for alarm in here)
-
-    def _visit(self, until: int) -> list[BaseException]:
-        """Fire timers that no task drives, in this thread, each at its own time."""
+        That is whatever is due *until* then, and whatever is due already.
+        """
         failures: list[BaseException] = []
+        others, time = self._others, self._time
+        newest, here = others.newest, others.here()
+        if any(alarm.state.busy for alarm in here):
+            # A callback has called this, or a finalizer that has interrupted something.
+            # That goes on first.
+            return failures
+        for alarm in here:
+            alarm.state.arm()  # as Ctrl-C may have come in between
+        # Most deadlines are so early that there is no need to count.
+        end = until / NANOSECONDS
         last, passes = -inf, 0
-        for alarm in self._others.here():
-            alarm.check()
-        while True:
-            # (A callback that has called this goes first, and so does whatever a
-            # finalizer that has called this has interrupted.)
-            here = self._others.here()
-            if not here or any(alarm.state.busy for alarm in here):
-                return failures
-            first = min(here, key=attrgetter("deadline"))
+        while here:
+            first = min(here, key=_deadline)
+            if others.newest is not newest or not first.state.alive:
+                newest, here = others.newest, others.here()
+                continue
             deadline = first.deadline
-            if deadline == inf or to_nanoseconds(deadline) > until:
-                return failures
+            if deadline > end and not self._comes(deadline, until):
+                break
             if deadline > last:
                 last, passes = deadline, 0
             elif passes < _MOST_PASSES:
@@ -139,9 +138,18 @@ class ByHand:
             else:
                 failures.append(self._endless(first.state))
                 self._finish(failures)
-            self._time.go_to(deadline)
-            first.fire()
-            failures += first.state.take_failures()
+            first.fire(time.go_to(deadline))
+            if first.state.failures:
+                failures += first.state.take_failures()
+        return failures
+
+    def _comes(self, deadline: float, until: int) -> bool:
+        """Whether that is until then, to the nanosecond, or has come already."""
+        return deadline < inf and (
+            to_nanoseconds(deadline) <= until
+            or deadline <= self._time.now()
+            or self._time.is_about(deadline)
+        )
 
     def _endless(self, state: State) -> RuntimeError:
         timer = min(state.waiters(), key=attrgetter("when"))
@@ -160,13 +168,13 @@ class ByHand:
 
     async def _settle(self, failures: list[BaseException]) -> None:
         """Let everybody do what is due, until there is nothing to do."""
-        failures += self._visit(self._time.nanoseconds())
+        failures += self._visit()
         self._moved()
         for run in self._others.runs():
             await settle_run(run, self._idleness)
         await self._idleness.wait()
         # Not before, as a task that has begun just now may make a clock.
-        if not self._others.exist and not self._is_in_its_run():
+        if self._others.newest is None and not self._is_in_its_run():
             raise RuntimeError(
                 "this would move nothing: this ClockControl is not the clock of this "
                 "Trio run, and no clock was made from it here. Use trio.run(main, "

@@ -41,6 +41,8 @@ class LoneAlarm(ManualAlarm):
         # The run that it was told of last, if that is over. (Not the token, which may
         # be another one just now: time may move in any thread.)
         self._over: TrioToken | None = None
+        # Whether somebody lets it fire, who will look at the deadline afterwards.
+        self._firing = False
 
     def tie(self, driver: ClockDriver, state: State) -> None:
         super().tie(driver, state)
@@ -50,8 +52,9 @@ class LoneAlarm(ManualAlarm):
             self.note_run()
 
     def move(self, deadline: float) -> None:
-        self.deadline = max(deadline, LONG_AGO)
-        self._keeper.alarm_moved(self.deadline)
+        self.deadline = deadline if deadline > LONG_AGO else LONG_AGO
+        if not self._firing:
+            self._keeper.alarm_moved(self.deadline)
 
     def note_run(self) -> None:
         super().note_run()
@@ -64,21 +67,29 @@ class LoneAlarm(ManualAlarm):
             return current_run()
         return None if run is self._over else run
 
-    def check(self) -> None:
-        """Make sure that the deadline is right: Ctrl-C may have come in between."""
-        if not self.state.busy:
-            self.state.arm()
+    def fire(self, now: float) -> None:
+        """Fire what is due; what callbacks raise is kept in the state.
 
-    def fire(self) -> None:
-        """Fire what is due; what callbacks raise is kept in the state."""
-        state = self.state
-        if self.deadline <= state.now() and not state.busy and state.is_usable():
-            state.fire_due(None)
-            state.end_if_unused()
+        Whoever calls this looks at the deadline afterwards, and tells others.
+        """
+        try:
+            self._firing = True
+            if now > self.deadline or not self.state.fire_lone(now):
+                self.state.fire_due(None)
+        finally:
+            self._firing = False
+        if self.deadline == inf:
+            self.state.end_if_unused()
+
+    def _fire_if_due(self) -> None:
+        state, now = self.state, self.state.now()
+        if self.deadline <= now and not state.busy and state.is_usable():
+            self.fire(now)
+            self._keeper.alarm_moved(self.deadline)
 
     def fire_soon(self) -> None:
         run = self.run()
-        if run is not None and not post(run, self.fire):
+        if run is not None and not post(run, self._fire_if_due):
             self._over = run
 
 
@@ -94,8 +105,9 @@ class StandAlone:
         # The run whose clock the control is, while there is one: then time moves there.
         self.own_run: TrioToken | None = None
         self.notes_origins = idleness.detect_deadlocks
-        # Whether there have been any of these clocks at all.
-        self.exist = False
+        # What was made last, if there have been any of these clocks at all. (No count,
+        # as they are made in many threads.)
+        self.newest: ref[LoneAlarm] | ref[ControlAlarm] | None = None
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
@@ -108,19 +120,26 @@ class StandAlone:
         self._lock = RLock()
 
     def add(self, alarm: LoneAlarm) -> None:
-        self.exist = True
-        self._lone.append(ref(alarm, self._lone.remove))
+        newest = ref(alarm, self._lone.remove)
+        self._lone.append(newest)
+        self.newest = newest
 
     def make_alarm(self) -> ControlAlarm:
-        self.exist = True
         self.watch_this_run()
         alarm = ControlAlarm(self._asleep, self)
-        self._driven.append(ref(alarm, self._driven.remove))
+        newest = ref(alarm, self._driven.remove)
+        self._driven.append(newest)
+        self.newest = newest
         return alarm
 
     def here(self) -> list[LoneAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
-        return [alarm for alarm in self._all_lone() if alarm.state.is_here()]
+        # Those that are gone are nowhere.
+        return [
+            alarm
+            for weak in tuple(self._lone)
+            if (alarm := weak()) is not None and alarm.state.is_here()
+        ]
 
     def begin_run(self) -> bool:
         """The current run is to have this clock; tells whether it can."""

@@ -12,36 +12,74 @@ from attrs import define, evolve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import TypeVarTuple, Unpack
+
+    ArgsT = TypeVarTuple("ArgsT")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-_NANOSECONDS = 1_000_000_000
+NANOSECONDS = 1_000_000_000
 
 
 @define(eq=False)
 class _Base:
     """What time it was when somebody moved it last."""
 
-    # At this real time...
+    # At this real time (which is of interest while there is a rate)...
     real: float
-    # ...so much had passed...
-    nanoseconds: int
-    # ...and this was the instant: as much, to the nanosecond.
+    # ...so many nanoseconds had been counted...
+    counted: int
+    # ...and this was the instant: as much, or later if it has been gone to.
     instant: float
     # How many seconds pass for each second of real time.
     rate: float
     # What system time is ahead of what has passed, counted from 1970.
     ahead: int
 
-    def plus(self, nanoseconds: int) -> _Base:
-        return self.counting(self.nanoseconds + nanoseconds) if nanoseconds else self
+    @property
+    def nanoseconds(self) -> int:
+        """How much has passed."""
+        # Counted only now, as it takes long, and those who go to instants do not ask.
+        if self.instant > self.counted / NANOSECONDS:
+            return to_nanoseconds(self.instant)
+        return self.counted
 
-    def counting(self, nanoseconds: int) -> _Base:
-        instant = max(self.instant, nanoseconds / _NANOSECONDS)
+    def plus(self, nanoseconds: int) -> _Base:
+        """Forward by so much."""
+        if not nanoseconds:
+            return self
+        counted = self.nanoseconds + nanoseconds
+        instant = max(self.instant, counted / NANOSECONDS)
+        return _Base(self.real, counted, instant, self.rate, self.ahead)
+
+    def counted_to(self, nanoseconds: int) -> _Base:
+        """Forward until so much has passed; if it is past, nowhere."""
+        instant = nanoseconds / NANOSECONDS
+        # Not compared with what is counted: an instant that has been gone to may be
+        # this very float, and be counted as a nanosecond more.
+        if instant < self.instant:
+            return self
         return _Base(self.real, nanoseconds, instant, self.rate, self.ahead)
 
     def gone_to(self, instant: float) -> _Base:
-        nanoseconds = max(self.nanoseconds, to_nanoseconds(instant))
-        return _Base(self.real, nanoseconds, instant, self.rate, self.ahead)
+        """Forward to an instant, exactly; if it is past, or infinite, nowhere."""
+        if not self.instant < instant < inf:
+            return self
+        return _Base(self.real, self.counted, instant, self.rate, self.ahead)
+
+    def at_rate(self, rate: float, real: float) -> _Base:
+        if self.rate:
+            real = self.real
+        return evolve(self, rate=rate, real=real)
+
+    def put_ahead(self, nanoseconds: int) -> _Base:
+        """The system time alone, and in either direction."""
+        return evolve(self, ahead=self.ahead + nanoseconds)
+
+    def to_system_time(self, nanoseconds: int) -> _Base:
+        """Forward with the instant, or back without."""
+        step = nanoseconds - self.ahead - self.nanoseconds
+        return self.put_ahead(step) if step < 0 else self.plus(step)
 
 
 class VirtualTime:
@@ -72,7 +110,7 @@ class VirtualTime:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        self._move(lambda now: evolve(now, rate=rate))
+        self._move(_Base.at_rate, rate, self._real())
 
     def instant(self) -> float:
         base, reached = self._base, self._reached
@@ -93,7 +131,7 @@ class VirtualTime:
             return EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
             raise OverflowError(
-                f"the system time is {nanoseconds // _NANOSECONDS} seconds after the "
+                f"the system time is {nanoseconds // NANOSECONDS} seconds after the "
                 "beginning of 1970, which no datetime can hold; instants have no bound"
             ) from None
 
@@ -123,74 +161,58 @@ class VirtualTime:
 
     def add(self, seconds: float) -> None:
         """Go forward by a finite length of time."""
-        nanoseconds = to_nanoseconds(seconds)
-        self._move(lambda now: now.plus(nanoseconds))
+        self._move(_Base.plus, to_nanoseconds(seconds))
 
     def count_to(self, nanoseconds: int) -> None:
         """Go forward until so much has passed; if it is past, nowhere."""
+        self._move(_Base.counted_to, nanoseconds)
 
-        def move(now: _Base) -> _Base:
-            # Not compared with what is counted: an instant that has been gone to may
-            # be this very float, and be counted as a nanosecond more.
-            past = nanoseconds / _NANOSECONDS < now.instant
-            return now if past else now.counting(nanoseconds)
-
-        self._move(move)
-
-    def go_to(self, instant: float) -> None:
-        """Go forward to an instant, exactly; if it is past, or infinite, nowhere."""
-
-        def move(now: _Base) -> _Base:
-            return now.gone_to(instant) if now.instant < instant < inf else now
-
-        self._move(move)
-
-    def reach(self, instant: float) -> float:
-        """The same for those who do it all the time, and only one of them.
+    def go_to(self, instant: float) -> float:
+        """Go forward to an instant, exactly; if it is past, or infinite, nowhere.
 
         Tells which instant it is then.
         """
+        return self._move(_Base.gone_to, instant)
+
+    def reach(self, instant: float) -> float:
+        """The same for those who do it all the time, and only one of them."""
         base = self._base
         if base.rate:
-            self.go_to(instant)
-        elif base.instant < instant < inf and self._reached < instant:
+            return self.go_to(instant)
+        if base.instant < instant < inf and self._reached < instant:
             self._reached = instant
             return instant
         return self.now()
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
-
-        def move(now: _Base) -> _Base:
-            step = _since_epoch(when) - now.ahead - now.nanoseconds
-            return evolve(now, ahead=now.ahead + step) if step < 0 else now.plus(step)
-
-        self._move(move)
+        self._move(_Base.to_system_time, _since_epoch(when))
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""
-        nanoseconds = to_nanoseconds(seconds)
-        self._move(lambda now: evolve(now, ahead=now.ahead + nanoseconds))
+        self._move(_Base.put_ahead, to_nanoseconds(seconds))
 
-    def _move(self, move: Callable[[_Base], _Base]) -> None:
+    def _move(
+        self, move: Callable[[_Base, Unpack[ArgsT]], _Base], *args: Unpack[ArgsT]
+    ) -> float:
         with self._lock:
             while True:
                 base = self._base
-                there = move(self._now(base))
+                there = move(self._now(base), *args)
                 # A signal handler or a finalizer may have moved it just now, in this
                 # thread. Between these lines none can run.
                 if self._base is base:
                     self._base = there
-                    return
+                    return there.instant
 
     def _now(self, base: _Base) -> _Base:
         """What the base would be now."""
-        real = self._real()
         if self._reached > base.instant:
             base = base.gone_to(self._reached)
         if not base.rate:
-            return _Base(real, base.nanoseconds, base.instant, 0.0, base.ahead)
-        more = int((real - base.real) * base.rate * _NANOSECONDS)
+            return base
+        real = self._real()
+        more = int((real - base.real) * base.rate * NANOSECONDS)
         # If not even a nanosecond has passed, the next reading is to count it.
         return evolve(base.plus(more), real=real) if more else base
 
@@ -198,7 +220,7 @@ class VirtualTime:
 def to_nanoseconds(seconds: float) -> int:
     """The nearest whole number of them."""
     numerator, denominator = seconds.as_integer_ratio()
-    return (2 * numerator * _NANOSECONDS + denominator) // (2 * denominator)
+    return (2 * numerator * NANOSECONDS + denominator) // (2 * denominator)
 
 
 def _since_epoch(when: datetime) -> int:
