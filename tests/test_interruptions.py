@@ -275,7 +275,7 @@ NO_PLACES = {
     (str(path), number)
     for path in SOURCE.glob("*.py")
     for number, line in enumerate(path.read_text().splitlines(), 1)
-    if re.fullmatch(r" *self\.(firing = self\.)?_changing = False", line)
+    if re.fullmatch(r" *self\.(firing = self\.)?_(changing|reading) = False", line)
 }
 # ...and whoever is interrupted as these begin has not left the block.
 EXITS = {"__exit__", "_close"}
@@ -306,7 +306,10 @@ def ctrl_c_at_line(here: tuple[object, int]) -> Generator[dict[object, int]]:
         sys.settrace(before)
 
 
-def test_ctrl_c_at_every_line_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [InactiveClock, InactiveClock.new_shared])
+def test_ctrl_c_at_every_line_without_trio(
+    kind: Callable[[], InactiveClock[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Outside of Trio nothing can put it off. What was going on may get lost, but no
     # more: the block ends, the clock goes on, and it ends when nobody uses it.
     def move() -> None:
@@ -315,7 +318,7 @@ def test_ctrl_c_at_every_line_without_trio(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(here: tuple[object, int]) -> tuple[bool, dict[object, int]]:
         now[:] = [0.0]
         calls: list[int] = []
-        clock, driver = InactiveClock().activate_manual()
+        clock, driver = kind().activate_manual()
         finished = False
         with suppress(KeyboardInterrupt), ctrl_c_at_line(here) as count:
             use_without_trio(clock, driver, move)

@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 from shared_clock import SharedClock, in_thread
+from trio.testing import MockClock
 
-from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery
+from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _shared_state
 from trio_clockrt._shared_state import SharedState, _EndOfRun
 from trio_clockrt._timer_queue import TimerQueue
 from trio_clockrt.testing import ClockControl
@@ -54,6 +55,12 @@ class Interrupted(dict[Any, Any]):
     def get(self, *args: Any) -> Any:
         try:
             return super().get(*args)
+        finally:
+            once(self.after_getting)
+
+    def setdefault(self, *args: Any) -> Any:
+        try:
+            return super().setdefault(*args)
         finally:
             once(self.after_getting)
 
@@ -173,6 +180,74 @@ def test_a_defect_as_a_message_is_read() -> None:
         trio.run(main)
 
 
+# --- others who go on without an end ---
+
+
+def test_the_next_deadline_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def next_deadline(self: TimerQueue[Any]) -> float:
+        in_thread(lambda: timers.call_at(inf, int))
+        asked.append(None)
+        assert len(asked) < 100
+        return original(self)
+
+    original, asked = TimerQueue.next_deadline, list[None]()
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    with clock.timer_group() as timers:
+        in_thread(lambda: timers.call_at(1e9, int))
+        monkeypatch.setattr(TimerQueue, "next_deadline", next_deadline)
+        assert driver.next_deadline == 1e9
+        monkeypatch.undo()
+        assert driver.statistics().pending == 1 + len(asked)
+
+
+def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(*args: Any) -> None:
+        original(*args)
+        if left and not fired:
+            left.pop()
+            in_thread(lambda: timers.call_later(3600, int))
+
+    original = TimerQueue.add
+    timers: TimerNursery
+    left, fired = [None] * 500, list[str]()
+    time = MockClock()
+
+    async def main() -> None:
+        nonlocal timers
+        async with InactiveClock.new_shared().activate() as (clock, _):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                timers.call_later(60, int)
+                await trio.testing.wait_all_tasks_blocked()
+                monkeypatch.setattr(TimerQueue, "add", add)
+                in_thread(lambda: timers.call_later(1, fired.append, "fired"))
+                for _ in range(20):
+                    await trio.lowlevel.checkpoint()
+                time.jump(1)
+                for _ in range(20):
+                    await trio.lowlevel.checkpoint()
+                assert fired
+                assert left
+
+    trio.run(main, clock=time)
+
+
+@pytest.mark.parametrize("many", [1000, 3000])
+def test_whoever_says_too_much_pauses(
+    many: int, shared: SharedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_many() -> None:
+        for n in range(many):
+            timers.call_at(60 + n, int)
+
+    timers, pauses = open_timers(shared), list[float]()
+    monkeypatch.setattr(_shared_state, "sleep", pauses.append)
+    shared.home.do(set_many)
+    assert pauses == []
+    shared.home.do(lambda: in_thread(set_many))  # nobody reads it meanwhile
+    assert len(pauses) == max(0, many - 2048)
+    assert shared.pending() == 2 * many
+
+
 # --- finalizers ---
 
 
@@ -211,6 +286,23 @@ def test_as_a_timer_is_reset(
         assert timer.when == 2
         shared.jump(1)
         assert calls == ["fired"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_just_before_a_timer_is_reset(how: str, shared: SharedClock) -> None:
+    timers, calls = open_timers(shared), list[str]()
+    timer = in_thread(lambda: timers.call_at(60, calls.append, "fired"))
+    timers._pending = pending = Interrupted(timers._pending)
+    pending.after_getting.append(
+        timer.cancel if how == "cancel" else lambda: timer.reset(2)
+    )
+    in_thread(lambda: timer.reset(1))
+    assert pending.after_getting == []
+    assert timer.when == 1
+    assert shared.pending() == 1
+    shared.jump(1)
+    assert calls == ["fired"]
+    assert shared.pending() == 0
 
 
 @pytest.mark.parametrize("how", ["cancel", "reset"])

@@ -182,6 +182,31 @@ def test_after_the_end(place: str, shared: SharedClock) -> None:
     do(clock.close)
 
 
+def test_what_is_on_its_way_to_another_run(shared: SharedClock) -> None:
+    """It is due, and its run hears of that and of the end together."""
+    opened: list[Timer] = []
+    fired: list[str] = []
+
+    async def use() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with shared.clock.open_timers() as timers:
+                opened.append(timers.call_later(1, fired.append, "once"))
+                opened.append(timers.call_every(1, fired.append, "every"))
+                await trio.sleep_forever()
+        assert isinstance(caught.value.exceptions[0], ClockGone)
+        fired.append("told")
+
+    async def end() -> None:
+        in_thread(lambda: shared.home.jump(1))
+        in_thread(lambda: shared.home.do(shared._leave.set))
+        assert not any(timer.pending for timer in opened)
+
+    shared.start("other", use)
+    shared.start("other", end)
+    shared.settle()
+    assert fired == ["told"]
+
+
 @pytest.mark.parametrize("how", ["exception", "cancellation", "defect"])
 def test_the_run_of_the_driver_ends(how: str) -> None:
     async def drive() -> None:

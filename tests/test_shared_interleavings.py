@@ -24,7 +24,7 @@ from stepwise_run import StepwiseRun
 from trio.testing import MockClock
 
 import trio_clockrt
-from trio_clockrt import ClockDriver, InactiveClock, Timer, TimerNursery
+from trio_clockrt import Clock, ClockDriver, InactiveClock, Timer, TimerNursery
 
 LIBRARY = str(Path(trio_clockrt.__file__).parent)
 
@@ -209,6 +209,71 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
 
     time = MockClock()
     trio.run(main, clock=time)
+
+
+@pytest.mark.parametrize("other", ["register", "cancel another"])
+def test_what_can_wait_comes_as_what_cannot_is_read(other: str) -> None:
+    """The driver moves its alarm, whether or not there is more to read."""
+
+    async def attempt(
+        here: int, timers: TimerNursery, driver: ClockDriver, time: MockClock
+    ) -> bool:
+        scene = Scene(timers, driver, time)
+        await trio.testing.wait_all_tasks_blocked()
+        with traced(lambda: in_thread(lambda: DEEDS[other](scene)), here) as lines:
+            in_thread(lambda: scene.set("earlier", 30))
+            await trio.testing.wait_all_tasks_blocked()
+        await scene.check(count=False)
+        return here <= len(lines)
+
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as (clock, driver):
+            async with clock.open_timers(on_exit="cancel") as timers:
+                here = 1
+                while await attempt(here, timers, driver, time):
+                    here += 1
+        assert here > 10
+
+    time = MockClock()
+    trio.run(main, clock=time)
+
+
+@pytest.mark.parametrize("what", ["register", "cancel", "fire"])
+def test_statistics_elsewhere_at_each_line(what: str) -> None:
+    """The driver goes on while another thread asks for its figures."""
+
+    async def keep_open() -> None:
+        async with clock.open_timers() as timers:
+            opened.append(timers)
+            await trio.sleep_forever()
+
+    def do() -> None:
+        timer = opened[0].call_later(0 if what == "fire" else 60, int)
+        if what == "cancel":
+            timer.cancel()
+
+    async def main() -> None:
+        async with InactiveClock.new_shared().activate() as activated:
+            activations.append(activated)
+            await trio.sleep_forever()
+
+    activations: list[tuple[Clock, ClockDriver]] = []
+    opened: list[TimerNursery] = []
+    home = StepwiseRun()
+    home.start(main)
+    [(clock, driver)] = activations
+    home.start(keep_open)
+    here, lines = 0, [0]
+    while here <= len(lines):
+        here += 1
+        with traced(lambda: home.do(do), here) as lines:
+            it = driver.statistics()
+        assert it.registered == it.pending + it.fired + it.cancelled
+    assert here > 10
+    home.close()
+    it = driver.statistics()
+    assert it.pending == 0
+    assert it.registered == it.fired + it.cancelled
 
 
 @pytest.mark.parametrize("first", ["timer", "nursery"])

@@ -159,12 +159,13 @@ class ClockDriver(Uncopied):
             1
         """
         state = self._state
+        pending, registered, fired, cancelled = state.counts()
         lateness: Sequence[float | None] = sorted(state.lateness.copy()) or [None]
         return DriverStatistics(
-            pending=state.pending,
-            registered=state.registered,
-            fired=state.fired,
-            cancelled=state.cancelled,
+            pending=pending,
+            registered=registered,
+            fired=fired,
+            cancelled=cancelled,
             wakeups=self._wakeups,
             lateness_p50=lateness[len(lateness) // 2],
             lateness_p99=lateness[len(lateness) * 99 // 100],

@@ -6,6 +6,7 @@ from collections import deque
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
+from time import sleep
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 # So many messages may wait until the driver has something else to do; and so many are
 # read before others in the driver's run get a turn.
 _MESSAGES = 1024
+
+# Whoever leaves more than twice as many pauses each time, for so many seconds or
+# whatever is the least, as several threads can leave more than one can read.
+_PAUSE = 1e-6
 
 
 class SharedState(State):
@@ -93,11 +98,10 @@ class SharedState(State):
     def changing(self) -> bool:
         return self._changing or self._reading
 
-    @property
-    def pending(self) -> int:
+    def counts(self) -> tuple[int, int, int, int]:
         if self.is_here():
             self._catch_up()
-        return super().pending
+        return super().counts()
 
     def note_run(self) -> None:
         """A task of this run is going to wait, or the driver to work."""
@@ -147,6 +151,8 @@ class SharedState(State):
             self._catch_up()
         elif urgent:
             self._wake_reader()
+            if self.driven and len(self._postponed) > 2 * _MESSAGES:
+                sleep(_PAUSE)
 
     def _wake_reader(self) -> None:
         home = self._home
@@ -155,10 +161,14 @@ class SharedState(State):
 
     def _read_some(self) -> None:
         if self.alive:
-            self._read(_MESSAGES, and_rearm=False)
+            self._read(_MESSAGES)
             # (A driver that is awake looks before it sleeps.)
-            if not self._postponed and self._alarm.deadline != -inf:
-                self._take_turn()
+            if self._alarm.deadline != -inf:
+                # Asked only once, as more may come at any moment: both move the alarm.
+                if self._postponed:
+                    self._rearm_and_look_again()
+                else:
+                    self._take_turn()
 
     def _take_turn(self) -> None:
         """Fire what is due without the driver's task, which would wake up later."""
@@ -175,11 +185,23 @@ class SharedState(State):
         super().fire_due(now)
 
     def _catch_up(self) -> None:
-        self._read(len(self._postponed), and_rearm=not self.firing)
-
-    def _read(self, how_many: int, *, and_rearm: bool) -> None:
         if self.changing:
             return  # whoever does so goes on
+        self._read(len(self._postponed))
+        if self._alarm.deadline != -inf and not self.firing:
+            self._rearm_and_look_again()
+
+    def _rearm_and_look_again(self) -> None:
+        try:
+            self._changing = True
+            self._rearm()
+        finally:
+            self._changing = False
+        if self._postponed:
+            # Whoever has left it may have seen an earlier alarm than there is now.
+            self._wake_reader()
+
+    def _read(self, how_many: int) -> None:
         # The end, which may come in another thread, leaves this one alone.
         messages = self._postponed
         try:
@@ -189,13 +211,8 @@ class SharedState(State):
                 # Only now, as Ctrl-C, outside of Trio, must not lose the message of
                 # another thread; to read it twice does no harm.
                 del messages[0]
-            if and_rearm:
-                super()._rearm()
         finally:
             self._reading = False
-        if self._postponed and self._alarm.deadline != -inf:
-            # Whoever has left it may have seen an earlier alarm than there is now.
-            self._wake_reader()
 
     def _rearm(self) -> None:
         if not self._reading:  # but after the last message
@@ -226,7 +243,6 @@ class SharedState(State):
         if not self._changing:
             self._end_pass()
         self._queue = TimerQueue()
-        self.cancelled = self.registered - self.fired
         self._postponed = deque()
         for dependents in (self._dependents, self._watchers):
             for who in list(dependents):

@@ -129,7 +129,8 @@ class SharedTimerGroup(TimerGroup):
         # Not with the lock, as a control's time is another's code.
         now = state.now() if timer._periodic else 0.0
         with state.lock:
-            if self._pending.get(timer) is not entry:
+            # (In another run, the end may come before what has been due.)
+            if self._pending.get(timer) is not entry or not state.alive:
                 return
             current = self._pending.pop(timer, None)
             if current is not entry:

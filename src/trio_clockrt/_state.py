@@ -30,6 +30,10 @@ SECONDS_PER_TURN = 0.001
 # clock is always read, as that may have taken any time.
 _QUICK_TIMERS_PER_READING = 16
 
+# How often the next deadline is looked for again, because of what finalizers have put
+# off. Where other threads do so too, they may go on without an end.
+_LOOKS = 4
+
 # How many of the timers that fired last the percentiles of lateness are about.
 _LATENESS_SAMPLES = 1024
 
@@ -199,9 +203,13 @@ class State:
             self._ownership() is not None or bool(self._queue) or bool(self._dependents)
         )
 
-    @property
-    def pending(self) -> int:
-        return self.alive * (self.registered - self.fired - self.cancelled)
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many are pending, and have been registered, fired and cancelled."""
+        # In this order, as it may go on in another thread: first what comes last.
+        fired, cancelled, registered = self.fired, self.cancelled, self.registered
+        if not self.alive:
+            cancelled = registered - fired
+        return registered - fired - cancelled, registered, fired, cancelled
 
     def own(self) -> Ownership:
         """Be owned by those who will hold the result."""
@@ -352,15 +360,16 @@ class State:
     def next_deadline(self) -> float:
         if self.changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
-        while True:
+        for _ in range(_LOOKS):
             try:
                 self._changing = True
                 deadline = self._queue.next_deadline()
             finally:
                 self._changing = False
             if not self._postponed:
-                return deadline
+                break
             self._catch_up()
+        return deadline
 
     def waiters(self) -> list[Waiter]:
         """Whatever is pending, in no order; from any thread."""
@@ -517,7 +526,6 @@ class State:
     def _end(self, anybody_there: bool) -> None:
         self._end_pass()
         for waiter in self._queue.due(inf):
-            self.cancelled += 1
             if anybody_there:
                 waiter._clock_gone()
         dependents = [*self._dependents, *self._watchers]
@@ -527,7 +535,8 @@ class State:
                 dependent._clock_gone()
 
     def __str__(self) -> str:
-        timers = "1 timer" if self.pending == 1 else f"{self.pending} timers"
+        pending = self.counts()[0]
+        timers = "1 timer" if pending == 1 else f"{pending} timers"
         return f"{self.source.name}, {timers}, {'alive' if self.alive else 'gone'}"
 
     def _fire(self, waiter: Waiter, late: float) -> bool:
