@@ -10,11 +10,14 @@ from numbers import Real
 # to refuse at once what never made sense.
 _SHORTEST_PERIOD = 1e-9
 
+# Whatever is less can be a float.
+_LARGE = 1e300
+
 
 def to_seconds(value: object, name: str) -> float:
     """A length of time: non-negative, possibly infinite."""
-    if type(value) is float and value >= 0:  # as most are; NaN is not
-        return value
+    if (type(value) is float or type(value) is int) and 0 <= value < _LARGE:
+        return float(value)  # as most are
     seconds = _to_float(value, name, "a number of seconds or a timedelta")
     if isnan(seconds):
         raise ValueError(f"`{name}` must not be NaN")

@@ -173,7 +173,8 @@ class SharedState(State):
     def _take_turn(self) -> None:
         """Fire what is due without the driver's task, which would wake up later."""
         try:
-            super().fire_due(None)
+            if self._pass is not None or not self.fire_lone(self.now()):
+                super().fire_due(None)
         except BaseException as exc:
             # Here this would be a crash of the whole run.
             self._defect = exc

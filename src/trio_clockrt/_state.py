@@ -440,7 +440,7 @@ class State:
             if not waiters:
                 return False
             self._changing = False
-            self._fire(waiters[0], 0.0)
+            self._fire(waiters[0], now - waiters[0].when)
             self._changing = True
             self._rearm()
         finally:
