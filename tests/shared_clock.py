@@ -19,6 +19,10 @@ T = TypeVar("T")
 # Whoever waits for so long, in real time, hangs.
 TOO_LONG = 30
 
+# Where tasks are, and where a clock may be used.
+RUNS = ["home", "other"]
+PLACES = [*RUNS, "a thread"]
+
 
 def fork() -> int:
     """As `os.fork`, which warns of other threads."""

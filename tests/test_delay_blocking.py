@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -16,13 +16,6 @@ from shared_clock import TOO_LONG, InThread, SharedClock, in_thread
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
-
-
-@pytest.fixture
-def shared() -> Iterator[SharedClock]:
-    it = SharedClock()
-    yield it
-    it.close()
 
 
 def test_it_takes_exactly_so_long(shared: SharedClock) -> None:

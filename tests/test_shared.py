@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 
 import pytest
 import trio
-from shared_clock import SharedClock, in_thread
+from shared_clock import PLACES, RUNS, SharedClock, in_thread
 
 from trio_clockrt import (
     Clock,
@@ -26,16 +26,6 @@ from trio_clockrt._state import Waiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
-
-RUNS = ["home", "other"]
-PLACES = ["home", "other", "a thread"]
-
-
-@pytest.fixture
-def shared() -> Iterator[SharedClock]:
-    it = SharedClock()
-    yield it
-    it.close()
 
 
 # --- waiting ---

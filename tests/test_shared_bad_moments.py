@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Any
@@ -22,13 +22,6 @@ from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
-
-
-@pytest.fixture
-def shared() -> Iterator[SharedClock]:
-    it = SharedClock()
-    yield it
-    it.close()
 
 
 def once(todo: list[Callable[[], object]]) -> None:

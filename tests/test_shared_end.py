@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -17,22 +17,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from shared_clock import TOO_LONG, InThread, SharedClock, fork, in_thread
+from shared_clock import PLACES, RUNS, TOO_LONG, InThread, SharedClock, fork, in_thread
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
-
-RUNS = ["home", "other"]
-PLACES = ["home", "other", "a thread"]
-
-
-@pytest.fixture
-def shared() -> Iterator[SharedClock]:
-    it = SharedClock()
-    yield it
-    it.close()
 
 
 # --- the clock ends first ---
