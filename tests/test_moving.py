@@ -11,10 +11,12 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf, nan
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import attrs
 import hypothesis.strategies as st
@@ -27,6 +29,9 @@ from trio.lowlevel import Task, checkpoint, current_statistics
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
 from trio_clockrt.testing import ClockControl, _idleness
+from trio_clockrt.testing._by_hand import ByHand
+from trio_clockrt.testing._stand_alone import LoneAlarm, StandAlone
+from trio_clockrt.testing._virtual_time import VirtualTime
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -177,6 +182,73 @@ def test_a_clock_ends_on_the_way(control: ClockControl) -> None:
         with pytest.raises(ClockGone):
             driver.advance_timers()
     assert control.current_time() == 2
+
+
+@pytest.mark.parametrize("what", ["jump", "advance", "set", "drop"])
+def test_a_signal_handler_at_each_line_of_advance(what: str) -> None:
+    """Here a trace function is the handler."""
+    codes = {
+        code
+        for kind in (ByHand, VirtualTime, StandAlone, LoneAlarm)
+        for method in vars(kind).values()
+        if (code := getattr(method, "__code__", None)) is not None
+    }
+
+    def attempt(here: int) -> bool:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal lines
+            if frame.f_code not in codes:
+                return trace
+            if event == "line":
+                lines += 1
+                if lines == here:
+                    sys.settrace(None)
+                    handler()
+            return trace
+
+        def handler() -> None:
+            if what in ("jump", "advance"):
+                with suppress(RuntimeError):  # in a callback
+                    getattr(control, what)(1.5)
+            elif what == "set":
+                set_for[:] = [control.current_time() + 0.25]
+                timers1.call_later(0.25, log.append, "set")
+            else:
+                drivers.clear()
+
+        control = ClockControl()
+        set_for, log = list[float](), list[str]()
+        clock1 = control.to_clock()
+        clock2, driver = InactiveClock.from_control(control).activate_manual()
+        drivers = [driver]
+        del driver
+        with clock1.timer_group() as timers1, clock2.timer_group() as timers2:
+            timers2.call_at(1, log.append, "1")
+            timers1.call_at(2, log.append, "2")
+            timers2.call_at(3, log.append, "3")
+            timers2.call_at(3, log.append, "3 too")
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                control.advance(4)
+            finally:
+                sys.settrace(before)
+        assert control.current_time() >= 4
+        assert ("set" in log) == any(when <= 4 for when in set_for)
+        fired = [name for name in log if name != "set"]
+        if what == "drop":
+            assert "2" in fired
+            assert sorted(fired) == fired
+        else:
+            assert fired == ["1", "2", "3", "3 too"]
+        return here <= lines
+
+    here = 1
+    while attempt(here):
+        here += 1
+    assert here > 100
 
 
 def test_clocks_are_made_and_go_on_the_way(control: ClockControl, clock: Clock) -> None:
