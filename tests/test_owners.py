@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
 from trio_clockrt._alarm import TrioAlarm
 from trio_clockrt._state import State
+from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -139,6 +140,30 @@ async def test_a_waiting_task_keeps_it_alive(mock_clock: MockClock) -> None:
             assert clock.alive
             mock_clock.jump(10)
         await driver.wait_gone()
+
+
+@pytest.mark.parametrize("kind", [MockClock, ClockControl])
+def test_it_is_gone_when_the_last_one_who_waits_goes_on(
+    kind: type[MockClock | ClockControl],
+) -> None:
+    async def main() -> None:
+        async with InactiveClock().activate() as (clock, _):
+            ticks = clock.periodic(1)
+            tick = anext(ticks)
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _() -> None:
+                    await tick
+                    assert not clock.alive
+                    with pytest.raises(ClockGone):
+                        await anext(ticks)
+
+                await trio.testing.wait_all_tasks_blocked()
+                clock.close()
+
+    for _ in range(20):  # as Trio shuffles those who are woken
+        trio.run(main, clock=kind(autojump_threshold=0))
 
 
 async def test_a_task_that_waits_forever_keeps_it_alive() -> None:

@@ -453,8 +453,9 @@ class State:
         """The alarm rings: do what can be done without a turn of the driver's.
 
         That is, wake the tasks that wait for this instant, if nothing else is due: no
-        task may go on before the callbacks that come before it, or with it. Tells
-        whether that was all there is to do.
+        task may go on before the callbacks that come before it, or with it, nor before
+        the clock is gone, if nobody uses it but these. Tells whether that was all there
+        is to do.
         """
         if self._pass is not None:
             return False  # it has not been looked whether it is done
@@ -463,7 +464,8 @@ class State:
             self._changing = True
             sleepers = queue.pop_first(now, _only_wakes)
             deadline = queue.next_deadline()
-            if deadline <= now:
+            unused = self._ownership() is None and not self.in_use
+            if deadline <= now or unused:
                 for sleeper in sleepers:
                     queue.add(sleeper)
                 return False
@@ -473,7 +475,7 @@ class State:
             self._changing = False
         for sleeper in sleepers:
             self._fire(sleeper, now - sleeper.when)
-        return self._ownership() is not None or self.in_use
+        return True
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""
