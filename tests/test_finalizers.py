@@ -24,6 +24,7 @@ from trio_clockrt import (
     Timer,
     TimerNursery,
     _timer_queue,
+    _waiters,
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
@@ -456,6 +457,41 @@ async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
                 mock_clock.jump(2)
                 await trio.testing.wait_all_tasks_blocked()
     assert cancelled == [True, True]
+
+
+@pytest.mark.parametrize("what", ["delay", "the end of a delay", "wait_gone"])
+async def test_a_finalizer_cancels_whoever_is_about_to_be_scheduled(
+    what: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where newer Pythons may collect garbage: as a function of Trio's begins."""
+
+    def rescheduling(*args: Any) -> None:
+        monkeypatch.undo()
+        scope.cancel()
+        trio.lowlevel.reschedule(*args)
+
+    async def wait() -> None:
+        with scope:
+            if what == "wait_gone":
+                await driver.wait_gone()
+            else:
+                with suppress(ClockGone):
+                    await clock.delay(1)
+            woken.append(what)
+            await trio.lowlevel.checkpoint()
+
+    scope = trio.CancelScope()
+    woken: list[str] = []
+    async with trio.open_nursery() as nursery:
+        async with InactiveClock().activate() as (clock, driver):
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(_waiters, "reschedule", rescheduling)
+            if what == "delay":
+                mock_clock.jump(1)
+                await trio.testing.wait_all_tasks_blocked()
+    assert woken == [what]
+    assert scope.cancelled_caught
 
 
 async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(

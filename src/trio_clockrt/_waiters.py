@@ -86,7 +86,7 @@ def is_in_worker_thread() -> bool:
     return True
 
 
-def _is_running(task: Task) -> bool:
+def _is_running(task: Task | None) -> bool:
     try:
         return current_task() is task
     except RuntimeError:
@@ -147,24 +147,25 @@ class TaskWaiter:
         post(self._run, self._fire)
 
     def abort(self, _: object) -> Abort:
+        if self._task is None:
+            return Abort.FAILED  # by a finalizer, and it is being woken just now
         # In this order, as the clock may end before discard() returns.
         self._task = None
         self._state.discard(self)
         return Abort.SUCCEEDED
 
     def _fire(self) -> bool:
-        task = self._task
-        if task is None:
-            return False
-        if self._run is None or (is_there(self._run) and not _is_running(task)):
-            # First, as a finalizer may move it just now, and as the end may have been
-            # posted as well.
-            self._task = None
-            reschedule(task, _WOKEN)
-        else:
+        run = self._run
+        if run is None or (is_there(run) and not _is_running(self._task)):
+            # In one step, and first, as a finalizer may cancel or move it just now, and
+            # as the end may have been posted as well.
+            task, self._task = self._task, None
+            if task is not None:
+                reschedule(task, _WOKEN)
+        elif self._task is not None:
             # In its own run; and not while it is still running, about to wait, as a
             # signal handler has moved the time.
-            post(self._run, self._fire)
+            post(run, self._fire)
         return False
 
     def _clock_gone(self) -> None:
@@ -183,18 +184,21 @@ class EndWaiter:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        # None once it has been cancelled.
+        # None once it has been woken or cancelled.
         self._task: Task | None
         self._task, self._run = who_waits(state)
 
     def abort(self, _: object) -> Abort:
+        if self._task is None:
+            return Abort.FAILED  # as above
         self._task = None
         self._state.unwatch(self)
         return Abort.SUCCEEDED
 
     def _clock_gone(self) -> None:
         if self._task is not None and is_there(self._run):
-            reschedule(self._task)
+            task, self._task = self._task, None
+            reschedule(task)
 
     def _give_up(self) -> tuple[()]:
         return ()
