@@ -84,6 +84,17 @@ def test_rate(real: HandMovedTime) -> None:
     assert control.deadline_to_sleep_time(30.1) == inf
 
 
+def test_less_than_a_nanosecond_at_another_rate(real: HandMovedTime) -> None:
+    control = ClockControl()
+    control._real_clock = real
+    control.rate = 1e-9
+    real.now += 0.5
+    control.rate = 1000
+    assert control.current_time() == 0
+    real.now += 0.5
+    assert control.current_time() == 500
+
+
 def test_it_never_goes_back(real: HandMovedTime) -> None:
     control = ClockControl(rate=1)
     control._real_clock = real

@@ -285,6 +285,17 @@ def test_a_deadline_that_counts_as_a_nanosecond_more(
         assert not fired.pending
 
 
+def test_a_callback_jumps_further_than_floats_tell(
+    control: ClockControl, clock: Clock
+) -> None:
+    # In two centuries and a half, floats are two microseconds apart.
+    control.jump(2.0**33)
+    with clock.timer_group() as timers:
+        timers.call_later(0, control.jump, 2.5e-6)
+        control.advance(1e-6)
+    assert clock.system_time().microsecond == 2
+
+
 def test_clocks_of_another_thread_stay_as_they_are(control: ClockControl) -> None:
     def use_it() -> None:
         clock = control.to_clock()

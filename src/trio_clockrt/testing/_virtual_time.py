@@ -59,7 +59,8 @@ class _Base:
         # this very float, and be counted as a nanosecond more.
         if instant < self.instant:
             return self
-        return _Base(self.real, nanoseconds, instant, self.rate, self.ahead)
+        counted = max(nanoseconds, self.counted)
+        return _Base(self.real, counted, instant, self.rate, self.ahead)
 
     def gone_to(self, instant: float) -> _Base:
         """Forward to an instant, exactly; if it is past, or infinite, nowhere."""
@@ -69,7 +70,8 @@ class _Base:
 
     def at_rate(self, rate: float, real: float) -> _Base:
         if self.rate:
-            real = self.real
+            # What has passed by then is counted, or less than a nanosecond.
+            real = max(self.real, real)
         return evolve(self, rate=rate, real=real)
 
     def put_ahead(self, nanoseconds: int) -> _Base:
