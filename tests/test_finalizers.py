@@ -23,6 +23,7 @@ from trio_clockrt import (
     InactiveClock,
     Timer,
     TimerNursery,
+    _timer_nursery,
     _timer_queue,
     _waiters,
     open_clock,
@@ -459,7 +460,9 @@ async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
     assert cancelled == [True, True]
 
 
-@pytest.mark.parametrize("what", ["delay", "the end of a delay", "wait_gone"])
+@pytest.mark.parametrize(
+    "what", ["delay", "the end of a delay", "wait_gone", "open_timers"]
+)
 async def test_a_finalizer_cancels_whoever_is_about_to_be_scheduled(
     what: str, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,6 +477,9 @@ async def test_a_finalizer_cancels_whoever_is_about_to_be_scheduled(
         with scope:
             if what == "wait_gone":
                 await driver.wait_gone()
+            elif what == "open_timers":
+                async with clock.open_timers() as timers:
+                    timers.call_at(1, int)
             else:
                 with suppress(ClockGone):
                     await clock.delay(1)
@@ -486,8 +492,9 @@ async def test_a_finalizer_cancels_whoever_is_about_to_be_scheduled(
         async with InactiveClock().activate() as (clock, driver):
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
-            monkeypatch.setattr(_waiters, "reschedule", rescheduling)
-            if what == "delay":
+            for module in _waiters, _timer_nursery:
+                monkeypatch.setattr(module, "reschedule", rescheduling)
+            if what in ("delay", "open_timers"):
                 mock_clock.jump(1)
                 await trio.testing.wait_all_tasks_blocked()
     assert woken == [what]

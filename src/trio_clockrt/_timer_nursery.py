@@ -172,6 +172,8 @@ class TimerNursery(TimerGroup):
         return True
 
     def _abort_wait(self, _: object) -> Abort:
+        if not self._parent_sleeps:
+            return Abort.FAILED  # by a finalizer, and it is being woken just now
         self._parent_sleeps = False
         return Abort.SUCCEEDED
 

@@ -162,7 +162,7 @@ class TaskWaiter:
             task, self._task = self._task, None
             if task is not None:
                 reschedule(task, _WOKEN)
-        elif self._task is not None:
+        else:
             # In its own run; and not while it is still running, about to wait, as a
             # signal handler has moved the time.
             post(run, self._fire)
