@@ -16,7 +16,14 @@ from crashed_run import Crash
 from trio.lowlevel import current_root_task, current_statistics
 from trio.testing import MockClock
 
-from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, open_clock
+from trio_clockrt import (
+    Clock,
+    ClockDriver,
+    ClockGone,
+    InactiveClock,
+    PeriodicTimer,
+    open_clock,
+)
 from trio_clockrt._alarm import TrioAlarm
 from trio_clockrt._state import State
 from trio_clockrt.testing import ClockControl
@@ -146,21 +153,17 @@ async def test_a_waiting_task_keeps_it_alive(mock_clock: MockClock) -> None:
 def test_it_is_gone_when_the_last_one_who_waits_goes_on(
     kind: type[MockClock | ClockControl],
 ) -> None:
+    async def wait(clock: Clock, ticks: PeriodicTimer) -> None:
+        await anext(ticks)
+        assert not clock.alive
+        with pytest.raises(ClockGone):
+            await anext(ticks)
+
     async def main() -> None:
-        async with InactiveClock().activate() as (clock, _):
-            ticks = clock.periodic(1)
-            tick = anext(ticks)
-            async with trio.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def _() -> None:
-                    await tick
-                    assert not clock.alive
-                    with pytest.raises(ClockGone):
-                        await anext(ticks)
-
-                await trio.testing.wait_all_tasks_blocked()
-                clock.close()
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            nursery.start_soon(wait, clock, clock.periodic(1))
+            await trio.testing.wait_all_tasks_blocked()
+            clock.close()
 
     for _ in range(20):  # as Trio shuffles those who are woken
         trio.run(main, clock=kind(autojump_threshold=0))
