@@ -19,6 +19,7 @@ import trio
 import trio.testing
 from trio.lowlevel import Task, current_statistics
 from trio.testing import MockClock
+from undisturbed import undisturbed
 
 import trio_clockrt
 from trio_clockrt import (
@@ -228,7 +229,8 @@ def run_interrupted(here: Place | None) -> tuple[bool, set[Place]]:
     before = sys.getprofile()
     interrupted = True
     try:
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        with undisturbed():
+            trio.run(main, clock=MockClock(autojump_threshold=0))
         interrupted = False
     except KeyboardInterrupt:
         pass
@@ -299,11 +301,12 @@ def ctrl_c_at_line(here: tuple[object, int]) -> Generator[dict[object, int]]:
 
     count: dict[object, int] = {}
     before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield count
-    finally:
-        sys.settrace(before)
+    with undisturbed():
+        sys.settrace(trace)
+        try:
+            yield count
+        finally:
+            sys.settrace(before)
 
 
 @pytest.mark.parametrize("kind", [InactiveClock, InactiveClock.new_shared])

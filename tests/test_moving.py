@@ -26,6 +26,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from trio.lowlevel import Task, checkpoint, current_statistics
+from undisturbed import undisturbed
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
 from trio_clockrt.testing import ClockControl, _idleness
@@ -1236,7 +1237,8 @@ def run_interrupted(here: Place | None) -> tuple[bool, set[Place]]:
     before = sys.getprofile()
     interrupted = True
     try:
-        trio.run(main, clock=control)
+        with undisturbed():
+            trio.run(main, clock=control)
         interrupted = False
     except KeyboardInterrupt:
         pass

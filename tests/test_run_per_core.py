@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trio
+from undisturbed import undisturbed
 
 import trio_clockrt
 from trio_clockrt import Clock, ClockGone, InactiveClock
@@ -579,7 +580,8 @@ def test_ctrl_c_at_every_call() -> None:
         before = sys.getprofile()
         sys.setprofile(profile)
         try:
-            assert run_per_core(main, affinities=affinities) == [5, 5]
+            with undisturbed():
+                assert run_per_core(main, affinities=affinities) == [5, 5]
         except KeyboardInterrupt:
             return True
         finally:

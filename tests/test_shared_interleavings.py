@@ -22,6 +22,7 @@ from model_settings import STEPS
 from shared_clock import InThread, in_thread
 from stepwise_run import StepwiseRun
 from trio.testing import MockClock
+from undisturbed import undisturbed
 
 import trio_clockrt
 from trio_clockrt import Clock, ClockDriver, InactiveClock, Timer, TimerNursery
@@ -154,11 +155,12 @@ def traced(interrupt: Callable[[], object], at: int) -> Generator[list[int]]:
 
     lines: list[int] = []
     before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield lines
-    finally:
-        sys.settrace(before)
+    with undisturbed():
+        sys.settrace(trace)
+        try:
+            yield lines
+        finally:
+            sys.settrace(before)
 
 
 # At each line, if there is time for it; else at every other one, with these or those

@@ -21,6 +21,7 @@ import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
+from undisturbed import undisturbed
 
 from trio_clockrt import (
     Clock,
@@ -836,8 +837,9 @@ def test_no_timer_is_accepted_and_lost_at_the_exit(
         async with open_clock() as clock:
             before = sys.gettrace()
             try:
-                async with clock.open_timers(on_exit=on_exit) as timers:
-                    sys.settrace(trace)
+                with undisturbed():
+                    async with clock.open_timers(on_exit=on_exit) as timers:
+                        sys.settrace(trace)
             finally:
                 sys.settrace(before)
             if on_exit == "wait":

@@ -360,6 +360,7 @@ class State:
     def next_deadline(self) -> float:
         if self.changing:
             raise RuntimeError("next_deadline is not known while timers are changing")
+        deadline = inf
         for _ in range(_LOOKS):
             try:
                 self._changing = True
