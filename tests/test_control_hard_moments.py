@@ -21,7 +21,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_clockrt import Clock, InactiveClock, open_clock
 from trio_clockrt._state import State
 from trio_clockrt._timer_queue import TimerQueue
-from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing import ClockControl, _idleness
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -160,7 +160,7 @@ CRASH = """
 import gc
 import trio
 from trio.lowlevel import spawn_system_task
-from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing import ClockControl, _idleness
 
 async def crash():
     raise ZeroDivisionError
@@ -585,3 +585,36 @@ def test_a_control_whose_jump_has_been_taken_away() -> None:
     with pytest.raises(trio.TooSlowError):
         trio.run(main, clock=control)
     assert control.current_time() == 0
+
+
+def test_a_finalizer_cancels_run_for_as_it_is_being_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for a worker thread, and wakes up as that comes back."""
+
+    def work() -> None:
+        release.wait()
+
+    async def waiting(abort: Callable[[object], trio.lowlevel.Abort]) -> None:
+        release.set()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def rescheduling(task: trio.lowlevel.Task) -> None:
+        monkeypatch.undo()
+        scope.cancel()
+        trio.lowlevel.reschedule(task)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, work)
+            with scope:
+                await control.run_for(1)
+        assert scope.cancelled_caught
+        assert trio.current_time() == 0
+
+    release = threading.Event()
+    scope = trio.CancelScope()
+    control = ClockControl()
+    monkeypatch.setattr(_idleness, "wait_task_rescheduled", waiting)
+    monkeypatch.setattr(_idleness, "reschedule", rescheduling)
+    trio.run(main, clock=control)

@@ -207,6 +207,8 @@ class NextStep(trio.abc.Instrument):
             reschedule(self._task)
 
     def _abort(self, _: object) -> Abort:
+        if not self._waiting:
+            return Abort.FAILED  # by a finalizer, and it is being woken just now
         self._waiting = False
         return Abort.SUCCEEDED
 
