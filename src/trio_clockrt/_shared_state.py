@@ -193,11 +193,7 @@ class SharedState(State):
             self._rearm_and_look_again()
 
     def _rearm_and_look_again(self) -> None:
-        try:
-            self._changing = True
-            self._rearm()
-        finally:
-            self._changing = False
+        self._rearm_undisturbed()
         if self._postponed:
             # Whoever has left it may have seen an earlier alarm than there is now.
             self._wake_reader()

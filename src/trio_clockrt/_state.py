@@ -430,10 +430,11 @@ class State:
             self._catch_up()
 
     def fire_lone(self, now: float) -> bool:
-        """Fire the one timer that is due at *now*: a whole pass, but cheaper.
+        """Fire the first timer, if it is due and alone at its deadline.
 
-        For those who know that this is the place and the moment, and that nothing was
-        due before. Tells whether there was one, and no other.
+        That is cheaper than a pass, and what else is due is left to the next one. For
+        those who know that this is the place and the moment. Tells whether there was
+        one.
         """
         try:
             self.firing = self._changing = True
@@ -480,13 +481,17 @@ class State:
 
     def arm(self) -> None:
         """Let the alarm ring at the earliest deadline; the driver is going to sleep."""
+        self._rearm_undisturbed()
+        if self._postponed:
+            self._catch_up()
+
+    def _rearm_undisturbed(self) -> None:
+        """The same, but for what finalizers put off meanwhile."""
         try:
             self._changing = True
             self._rearm()
         finally:
             self._changing = False
-        if self._postponed:
-            self._catch_up()
 
     def end_if_unused(self) -> None:
         if not self.in_use:
