@@ -17,3 +17,8 @@ MODEL = settings(
     derandomize=STEPS < 100_000,
     database=None,
 )
+
+# For tests of one value at a time.
+VALUES = settings(
+    max_examples=int(os.environ.get("SOAK_EXAMPLES", "60")), deadline=None
+)

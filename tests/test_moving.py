@@ -281,7 +281,8 @@ def test_a_deadline_that_counts_as_a_nanosecond_more(
     deadline = 10_000_000.000000003
     with clock.timer_group() as timers:
         fired = timers.call_at(deadline, int)
-        control._time.count_to(10**16 + 3 - 10**9)
+        control.jump(9_999_999)
+        control.jump(3e-9)
         go(control, 1)
         assert clock.instant() == deadline
         assert not fired.pending
@@ -291,11 +292,12 @@ def test_a_callback_jumps_further_than_floats_tell(
     control: ClockControl, clock: Clock
 ) -> None:
     # In two centuries and a half, floats are two microseconds apart.
-    control.jump(2.0**33)
+    start = 2.0**33
+    control.jump(start)
     with clock.timer_group() as timers:
         timers.call_later(0, control.jump, 2.5e-6)
         control.advance(1e-6)
-    assert clock.system_time().microsecond == 2
+    assert clock.instant() == start + 2.5e-6
 
 
 def test_clocks_of_another_thread_stay_as_they_are(control: ClockControl) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
 
-from ._durations import to_instant, to_seconds
+from ._durations import later, to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
@@ -169,6 +169,11 @@ class Clock(SimpleClock):
         It does what :func:`trio.sleep` does, and like that it may wake a millisecond
         or two late. Where many tasks wait, it costs a fraction.
 
+        The deadline is the float ``clock.instant() + seconds``. So what `instant` reads
+        afterwards may be one unit in the last place less than asked for: 2.8 - 2.5 is
+        less than 0.3. But a delay of more than zero always ends later than it began, so
+        a loop that sleeps for what is left ends.
+
         Whoever waits on a clock is woken in the order of deadlines, and with the same
         deadline in the order of registration. So after ``await clock.delay(10)`` every
         timer that had been set before for that instant or earlier has fired. Trio
@@ -204,7 +209,7 @@ class Clock(SimpleClock):
                 del self
                 await checkpoint()
                 return
-        waiter = TaskWaiter(state, state.now() + seconds)
+        waiter = TaskWaiter(state, later(state.now(), seconds))
         state.add(waiter)
         del self  # to wait does not make anybody an owner
         await wait_task_rescheduled(waiter.abort)
@@ -312,7 +317,7 @@ class Clock(SimpleClock):
                 trio.from_thread.run(self.delay, seconds)
                 return
         if seconds:
-            ThreadWaiter(state, state.now() + seconds).wait()
+            ThreadWaiter(state, later(state.now(), seconds)).wait()
 
     def periodic(
         self, period: float | timedelta, *, missed: MissedTick = MissedTick.DELAY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import inf, isfinite, isnan, ulp
+from math import inf, isfinite, isnan, nextafter, ulp
 from numbers import Real
 
 # A period becomes too short to be told from zero as the clock's instants grow. This is
@@ -24,6 +24,19 @@ def to_seconds(value: object, name: str) -> float:
     if seconds < 0:
         raise ValueError(f"`{name}` must be non-negative, but it is {_shown(value)}")
     return seconds
+
+
+def later(now: float, seconds: float) -> float:
+    """The deadline of a wait of so many *seconds*, which begins *now*.
+
+    It is the sum, which users compute too. Where floats are so coarse that the sum is
+    the present, it is the next float: a wait that ends when it begins would make no
+    progress, and a loop that waits for what is left would never end.
+    """
+    deadline = now + seconds
+    if deadline > now or not seconds:
+        return deadline
+    return nextafter(now, inf)
 
 
 def to_period(value: object, name: str, now: float) -> float:

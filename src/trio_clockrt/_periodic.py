@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import trio
@@ -70,23 +69,26 @@ class Grid:
     """The instants at which a periodic timer is due: ``origin + n * period``.
 
     Multiplied and never summed up, so that a tick is as exact after hours as at first.
+    Each tick is later than the one before. Where floats have become coarser than the
+    period, far from where the clock began, that leaves some ticks out.
     """
 
-    __slots__ = ("_missed", "_n", "_origin", "_period")
+    __slots__ = ("_missed", "_n", "_origin", "_period", "next_tick")
 
     def __init__(self, now: float, period: float, missed: MissedTick) -> None:
         self._period = period
         self._missed = missed
         self.restart(now)
 
-    @property
-    def next_tick(self) -> float:
-        return self._origin + self._n * self._period
+    def restart(self, origin: float) -> None:
+        """Start anew, with the next tick one period after *origin*."""
+        self.restart_at(origin)
+        self._go_past(origin)
 
-    def restart(self, origin: float, *, first: int = 1) -> None:
-        """Start anew, with the next tick *first* periods after *origin*."""
-        self._origin = origin
-        self._n: float = first
+    def restart_at(self, tick: float) -> None:
+        """Start anew, with this as the next tick."""
+        self._origin = self.next_tick = tick
+        self._n = 0.0
 
     def whole_period_late(self, now: float) -> bool:
         return now >= self._origin + (self._n + 1) * self._period
@@ -94,16 +96,23 @@ class Grid:
     def advance(self, now: float, *, missed: bool) -> None:
         """The next tick has come: in time, or *missed*, in which case it is *now*."""
         if not missed or self._missed is MissedTick.BURST:
-            self._n += 1
+            self._go_past(self.next_tick)
         elif self._missed is MissedTick.DELAY:
             self.restart(now)
         else:
-            self._n = (now - self._origin) // self._period
-            # One more, or two because of rounding. It takes more steps, and larger and
-            # larger ones, only where floats are coarser than the period.
-            steps = chain((1, 1), map((2.0).__pow__, count(1)))
-            while self.next_tick <= now:
-                self._n += next(steps)
+            self._n = (now - self._origin) // self._period - 1
+            self._go_past(now)
+
+    def _go_past(self, instant: float) -> None:
+        """Let the next tick be the first one that is later than this."""
+        # One step, or two because of rounding. More of them, larger and larger ones,
+        # are needed only where floats are coarser than the period.
+        self._n += 1
+        step = 1
+        while (tick := self._origin + self._n * self._period) <= instant:
+            self._n += step
+            step *= 2
+        self.next_tick = tick
 
     def __repr__(self) -> str:
         return f"every {self._period} s, {self._missed.name}"

@@ -8,6 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
+from ._durations import later
 from ._post import post
 from ._waiters import is_there, who_waits
 
@@ -50,7 +51,7 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self._enter_once()
         self._state.check()
         if self._after is not None:
-            self.when = self._state.now() + self._after
+            self.when = later(self._state.now(), self._after)
         _, self._run = who_waits(self._state)
         self._state.add(self)
         self._scope.__enter__()

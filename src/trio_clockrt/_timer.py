@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._callbacks import call, check_result
-from ._durations import to_seconds
+from ._durations import later, to_seconds
 from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Timer(Uncopied):
         if group._closed:
             group._refuse()
         state.check()
-        group._move(self, state.now() + to_seconds(seconds, "seconds"))
+        group._move(self, later(state.now(), to_seconds(seconds, "seconds")))
 
     def _fire(self) -> bool:
         group = self._group
@@ -208,7 +208,7 @@ class PeriodicCallback(Timer):
         self._grid = grid
 
     def _restart(self, when: float) -> None:
-        self._grid.restart(when, first=0)
+        self._grid.restart_at(when)
 
     def _next(self, now: float) -> float:
         self._grid.advance(now, missed=self._grid.whole_period_late(now))

@@ -8,7 +8,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
 from ._callbacks import check_callback
-from ._durations import to_instant, to_seconds
+from ._durations import later, to_instant, to_seconds
 from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
@@ -88,7 +88,7 @@ class TimerGroup(Uncopied):
         if self._closed:
             self._refuse()
         check_callback(fn)
-        when = self._state.now() + to_seconds(seconds, "seconds")
+        when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(Timer(self, when, fn, args))
 
     @enable_ki_protection

@@ -19,7 +19,7 @@ from trio.lowlevel import (
 
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
-from ._durations import to_instant, to_seconds
+from ._durations import later, to_instant, to_seconds
 from ._post import post
 from ._timer import Timer
 from ._timer_group import TimerGroup
@@ -127,7 +127,7 @@ class TimerNursery(TimerGroup):
         if self._closed:
             self._refuse()
         check_async_fn(async_fn)
-        when = self._state.now() + to_seconds(seconds, "seconds")
+        when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(_Start(self, when, async_fn, args, name))
 
     @enable_ki_protection

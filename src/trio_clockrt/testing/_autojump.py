@@ -6,6 +6,7 @@ from _thread import _count as count_of_other_threads
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import trio
 from trio.lowlevel import add_instrument, current_trio_token
@@ -42,6 +43,7 @@ class Autojump(trio.abc.Instrument):
     # Not for the memory: Trio calls dir() for an instrument, and from then on CPython
     # takes its time for the attributes of an object that has a dictionary.
     __slots__ = (
+        "_alarms",
         "_asleep",
         "_deadlocked",
         "_failure",
@@ -73,7 +75,8 @@ class Autojump(trio.abc.Instrument):
         self._real = real
         self._run: TrioToken
         self._report = report
-        # Of the drivers in this run that are asleep.
+        # Of the drivers in this run; and of those, the ones that are asleep.
+        self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
@@ -108,7 +111,9 @@ class Autojump(trio.abc.Instrument):
         self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:
-        return ControlAlarm(self._asleep, self)
+        alarm = ControlAlarm(self._asleep, self)
+        self._alarms.append(ref(alarm, self._alarms.remove))
+        return alarm
 
     def alarm_moved(self, _: float) -> None:
         """While Trio waits: by a host, by a signal handler or a finalizer."""
@@ -121,7 +126,8 @@ class Autojump(trio.abc.Instrument):
         return min(next_deadline(), *deadlines, inf)
 
     def states(self) -> list[State]:
-        return [alarm.state for alarm in self._asleep]
+        alarms = [weak() for weak in list(self._alarms)]
+        return [alarm.state for alarm in alarms if alarm and alarm.is_in_use()]
 
     def only_periodic(self) -> bool:
         return next_deadline() == inf and all(

@@ -1,19 +1,29 @@
-"""Time that somebody moves by hand, from deadline to deadline."""
+"""Time that is moved by hand, from deadline to deadline.
+
+A move has an end, which is computed as it begins. What callbacks, readings or other
+threads do to the time meanwhile does not change that: where they move it further, the
+move is over when what had been due has fired. So a callback that moves the time each
+time that it is called cannot keep a move from ending.
+
+A timer that is set for now again and again, or for a moment that is less than a
+nanosecond later, does keep it from ending, and so does a task that waits so. That is an
+error, which names the one to blame.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+import trio
 from trio.lowlevel import current_task, current_trio_token
 
 from .._errors import raise_all
+from .._post import post
 from ._idleness import Hold, settle_run
 from ._report import describe
-from ._virtual_time import NANOSECONDS, to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -22,10 +32,16 @@ if TYPE_CHECKING:
     from ._autojump import Autojump
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
-    from ._virtual_time import VirtualTime
+    from ._virtual_time import Moment, VirtualTime
 
-# Whoever sets a timer for now in each callback would keep time from ever moving on.
+# How often timers may fire one after the other, and how many deadlines a program may
+# have, with next to nothing in between, before that is an error.
 _MOST_PASSES = 1_000_000
+_MOST_STOPS = 100_000
+
+# How often the program itself may move the time past the end of a move while it is
+# waited for until it is idle.
+_MOST_MOVES = 10
 
 _deadline = attrgetter("deadline")
 
@@ -36,6 +52,7 @@ class ByHand:
     Args:
         moved: What to call when time has moved.
         settings_changed: What to call when it may, or may not, move by itself.
+        report: Tells what the program waits for.
     """
 
     def __init__(
@@ -46,6 +63,7 @@ class ByHand:
         autojump: Autojump,
         moved: Callable[[], None],
         settings_changed: Callable[[], None],
+        report: Callable[[], str],
     ) -> None:
         self._time = time
         self._idleness = idleness
@@ -53,12 +71,21 @@ class ByHand:
         self._autojump = autojump
         self._moved = moved
         self._settings_changed = settings_changed
-        # While somebody lets the program run.
+        self._report = report
+        # While the program is let run.
         self._hold: Hold | None = None
+        # While it is waited for until it is idle.
+        self._settling: _Settling | None = None
 
     def arrive(self) -> None:
-        """Time has moved in one leap: fire whatever is due and can fire at once."""
-        self._finish(self._visit())
+        """Time has moved in one leap: fire what is due and can fire at once."""
+        self._go_on_to(self._time.present())
+
+    def time_has_moved(self) -> None:
+        """From any thread."""
+        settling = self._settling
+        if settling is not None:
+            settling.time_has_moved()
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -67,35 +94,46 @@ class ByHand:
                 "advance() was called from inside a timer's callback, which is part of "
                 "another advance(); set another timer, or use jump()"
             )
-        until = self._time.nanoseconds() + to_nanoseconds(seconds)
-        failures = self._visit(until)
-        self._time.count_to(until)
-        # Once more, as one of these may have set a timer just before time has moved.
-        self._finish(failures + self._visit())
+        self._go_on_to(self._time.present().plus(seconds))
 
     async def run_for(self, seconds: float) -> None:
-        until = self._time.nanoseconds() + to_nanoseconds(seconds)
-        await self._run(until, partial(self._time.count_to, until))
+        await self._run(self._time.present().plus(seconds))
 
     async def run_until(self, instant: float) -> None:
-        arrive = partial(self._time.go_to, instant)
-        await self._run(to_nanoseconds(instant), arrive)
+        await self._run(self._time.present().gone_to(instant))
 
-    async def _run(self, until: int, arrive: Callable[[], object]) -> None:
+    async def _run(self, there: Moment) -> None:
         with self._letting_it_run() as failures:
-            while True:
-                await self._settle(failures)
+            arrived, soon, stops = False, -inf, 0
+            while await self._settle(failures, there.instant, _MOST_MOVES):
                 deadline = self.next_deadline()
-                if deadline == inf or to_nanoseconds(deadline) > until:
-                    break
+                if not there.has_come(deadline):
+                    if arrived:
+                        return
+                    self._time.go_on_to(there)
+                    arrived = True
+                    continue
+                stops = stops + 1 if deadline <= soon else 0
+                if stops > _MOST_STOPS:
+                    raise RuntimeError(
+                        f"time has stopped {_MOST_STOPS} times at instant "
+                        f"{self._time.now()!r}, or next to it. Does a task or a timer "
+                        "wait for next to nothing, again and again? Then let it wait "
+                        f"for longer, so that time goes on:{self._report()}"
+                    )
+                soon = _next_to(deadline)
                 self._time.go_to(deadline)
-            arrive()
-            await self._settle(failures)
 
     async def run_until_idle(self, limit: int) -> None:
         with self._letting_it_run() as failures:
             for n in range(limit + 1):
-                await self._settle(failures)
+                if not await self._settle(failures, -inf, limit):
+                    raise RuntimeError(
+                        f"the program has moved the time {limit} times by itself in "
+                        "run_until_idle(), without ever being idle. Does something "
+                        "move it again and again, or read it with auto_advance? Then "
+                        f"use run_for(), or a larger `limit`:{self._report()}"
+                    )
                 deadline = self.next_deadline()
                 if deadline == inf or self._only_periodic():
                     return
@@ -104,13 +142,22 @@ class ByHand:
             raise RuntimeError(
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
                 f"still, the next one at {self.next_deadline()!r}. Does something "
-                "wait again and again? Then use run_for(), or a larger `limit`"
+                "wait again and again? Then use run_for(), or a larger "
+                f"`limit`:{self._report()}"
             )
 
-    def _visit(self, until: int = 0) -> list[BaseException]:
+    def _go_on_to(self, there: Moment) -> None:
+        failures = self._visit(there)
+        self._time.go_on_to(there)
+        # Once more: a timer may have been set just before time has moved, and a
+        # callback may have moved it further.
+        self._finish(failures + self._visit(self._time.present()))
+
+    def _visit(self, there: Moment) -> list[BaseException]:
         """Fire timers that no task drives, in this thread, each at its own time.
 
-        That is whatever is due *until* then, and whatever is due already.
+        That is what is due by *there*. If time is moved further meanwhile, what is due
+        by then is left for the next visit.
         """
         failures: list[BaseException] = []
         others, time = self._others, self._time
@@ -122,8 +169,8 @@ class ByHand:
         for alarm in here:
             alarm.state.arm()  # as Ctrl-C may have come in between
         # Most deadlines are so early that there is no need to count.
-        end = until / NANOSECONDS
-        last, passes = -inf, 0
+        end = there.instant
+        soon, passes = -inf, 0
         while here:
             # Not asked of the first one, which may have fired since, as a finalizer or
             # a signal handler has moved the time.
@@ -132,34 +179,25 @@ class ByHand:
             if others.newest is not newest or not first.state.alive:
                 newest, here = others.newest, others.here()
                 continue
-            if deadline > end and not self._comes(deadline, until):
+            if deadline > end and not there.has_come(deadline):
                 break
-            if deadline > last:
-                last, passes = deadline, 0
-            elif passes < _MOST_PASSES:
-                passes += 1
-            else:
+            passes = passes + 1 if deadline <= soon else 0
+            if passes > _MOST_PASSES:
                 failures.append(self._endless(first.state))
                 self._finish(failures)
+            soon = _next_to(deadline)
             first.fire(time.go_to(deadline))
             if first.state.failures:
                 failures += first.state.take_failures()
         return failures
 
-    def _comes(self, deadline: float, until: int) -> bool:
-        """Whether that is until then, to the nanosecond, or has come already."""
-        return deadline < inf and (
-            to_nanoseconds(deadline) <= until
-            or deadline <= self._time.now()
-            or self._time.is_about(deadline)
-        )
-
     def _endless(self, state: State) -> RuntimeError:
         timer = min(state.waiters(), key=attrgetter("when"))
         return RuntimeError(
             f"timers have fired {_MOST_PASSES} times at instant {self._time.now()!r}, "
-            f"and the next one is {describe(timer)}. Does a callback set a timer for "
-            "now again and again? Then let it be a moment later, so that time goes on"
+            f"or next to it, and the next one is {describe(timer)}. Does a callback "
+            "set a timer for now again and again? Then let it be a moment later, so "
+            "that time goes on"
         )
 
     def _finish(self, failures: list[BaseException]) -> None:
@@ -169,22 +207,28 @@ class ByHand:
         if failures:
             raise_all("callbacks of timers failed", failures)
 
-    async def _settle(self, failures: list[BaseException]) -> None:
-        """Let everybody do what is due, until there is nothing to do."""
-        failures += self._visit()
+    async def _settle(
+        self, failures: list[BaseException], end: float, most: int
+    ) -> bool:
+        """Let the program do what is due, until there is nothing to do.
+
+        Tells whether that is so. It is not if the program itself has moved the time
+        past the *end*, more often than that.
+        """
+        failures += self._visit(self._time.present())
         self._moved()
-        for run in self._others.runs():
-            await settle_run(run, self._idleness)
-        await self._idleness.wait()
+        with trio.CancelScope() as scope:
+            self._settling = _Settling(self._time, end, most, scope)
+            try:
+                for run in self._others.runs():
+                    await settle_run(run, self._idleness)
+                await self._idleness.wait()
+            finally:
+                self._settling = None
         # Not before, as a task that has begun just now may make a clock.
         if self._others.newest is None and not self._is_in_its_run():
-            raise RuntimeError(
-                "this would move nothing: this ClockControl is not the clock of this "
-                "Trio run, and no clock was made from it here. Use trio.run(main, "
-                "clock=control), or make a clock with control.to_clock() or "
-                "InactiveClock.from_control(control). (To move nothing but the time "
-                "that it tells, use advance().)"
-            )
+            raise moves_nothing()
+        return not scope.cancelled_caught
 
     @contextmanager
     def _letting_it_run(self) -> Generator[list[BaseException]]:
@@ -207,6 +251,7 @@ class ByHand:
             )
         failures: list[BaseException] = []
         self._hold = Hold(self._idleness.holds, self._settings_changed)
+        self._time.is_led = True
         try:
             with self._hold:
                 yield failures
@@ -214,6 +259,8 @@ class ByHand:
             if not failures:
                 raise
             failures.insert(0, exc)
+        finally:
+            self._time.is_led = False
         if failures:
             raise_all("callbacks of timers failed", failures)
 
@@ -234,3 +281,37 @@ class ByHand:
         return self._others.only_periodic() and (
             not self._is_in_its_run() or self._autojump.only_periodic()
         )
+
+
+def _next_to(deadline: float) -> float:
+    """Until when time has moved by less than a nanosecond, or than floats tell."""
+    return deadline + 5e-10 + abs(deadline) * 2.3e-16
+
+
+class _Settling:
+    """Ends the wait for a program that moves the time on again and again."""
+
+    def __init__(
+        self, time: VirtualTime, end: float, most: int, scope: trio.CancelScope
+    ) -> None:
+        self._time = time
+        self._end = end
+        self._left = most
+        self._scope = scope
+        self._run = current_trio_token()
+
+    def time_has_moved(self) -> None:
+        # (If two threads count at once, one time is not counted, which does no harm.)
+        if self._time.now() > self._end:
+            self._left -= 1
+            if self._left < 0:
+                post(self._run, self._scope.cancel)
+
+
+def moves_nothing() -> RuntimeError:
+    return RuntimeError(
+        "this would move nothing: this ClockControl is not the clock of this Trio run, "
+        "and no clock has been made from it. Use trio.run(main, clock=control), or "
+        "first make a clock with control.to_clock(), control.to_simple_clock() or "
+        "InactiveClock.from_control(control)"
+    )

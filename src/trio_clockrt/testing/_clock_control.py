@@ -25,7 +25,7 @@ from .._simple_clock import SimpleClock
 from .._uncopied import Uncopied
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
-from ._by_hand import ByHand
+from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import nobody_moves_to, report
@@ -116,8 +116,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
     # A place for another one, should a test want to move real time too. In a class,
     # where freezegun does not look for what it could replace.
     _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
-    # Whether anybody has read or moved it, which the pytest plugin wants to know.
+    # Whether it has been read or moved, which the pytest plugin wants to know.
     _used = False
+    # Whether its time has been read, or handed to what may read it.
+    _tells = False
 
     def __init__(
         self,
@@ -157,9 +159,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
             self._autojump,
             self._moved,
             self._settings_changed,
+            self._report,
         )
-        self.rate = rate
-        self.autojump_threshold = autojump_threshold
+        self._time.rate = to_rate(rate, "rate")
+        self._idleness.threshold = to_seconds(autojump_threshold, "autojump_threshold")
 
     @property
     def rate(self) -> float:
@@ -171,6 +174,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Raises:
             ValueError: if it is set to something negative, infinite or NaN.
             TypeError: if it is set to something that is not a number.
+            RuntimeError: if it is set in a Trio task while nothing has this control's
+                time.
 
         Example::
 
@@ -183,6 +188,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     @rate.setter
     def rate(self, rate: float) -> None:
+        self._check_moves_something()
         self._time.rate = to_rate(rate, "rate")
         self._settings_changed()
 
@@ -203,6 +209,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Raises:
             ValueError: if it is set to something negative or NaN.
             TypeError: if it is set to something that is not a number.
+            RuntimeError: if it is set in a Trio task while nothing has this control's
+                time.
 
         Example::
 
@@ -215,6 +223,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     @autojump_threshold.setter
     def autojump_threshold(self, threshold: float) -> None:
+        self._check_moves_something()
         self._idleness.threshold = to_seconds(threshold, "autojump_threshold")
         self._settings_changed()
 
@@ -232,7 +241,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             ValueError: if *seconds* is negative, infinite or NaN.
             OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
-            Exception: as for `advance`.
+            RuntimeError, Exception: as for `advance`.
 
         Example::
 
@@ -242,7 +251,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> control.current_time()
             1.0
         """
-        self._used = True
+        self._check_moves_something()
         self._time.add(self._forward(seconds))
         self._by_hand.arrive()
 
@@ -258,7 +267,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         as in `jump`; to stop at each deadline there, use `run_for`.
 
         It goes to an instant, so far from now. If something else moves the time
-        meanwhile, a callback or another thread, it does not go further for that.
+        meanwhile, a callback or another thread, it does not go further for that: what
+        had become due fires, once, and then it ends.
 
         Args:
             seconds: How far, in seconds or as a `~datetime.timedelta`.
@@ -267,7 +277,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             ValueError: if *seconds* is negative, infinite or NaN.
             OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
-            RuntimeError: if called from inside a callback of such a clock.
+            RuntimeError: if called from inside a callback of such a clock; if a callback
+                sets a timer for now again and again; or in a Trio task, if nothing
+                has this control's time.
             Exception: what callbacks of a `TimerGroup` have raised, when everything has
                 fired: one exception as it is, more than one in an exception group.
 
@@ -282,7 +294,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             40.0
             60.0
         """
-        self._used = True
+        self._check_moves_something()
         self._by_hand.advance(self._forward(seconds))
 
     @enable_ki_protection
@@ -293,6 +305,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         more. So a task that ticks ten times in ten periods does so here. What counts as
         nothing to do is the same as for `autojump_threshold`. While this runs, time
         does not jump by itself.
+
+        It ends at an instant, so far from now. If the program itself moves the time
+        past that, again and again, it ends without waiting for the program any more.
 
         Call it in a task of the run whose clock this is; or, if that is no run, of any
         that has clocks of this control.
@@ -306,7 +321,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called outside of a Trio task, in the wrong run, in one
                 where no clock of this control is to be found, or while another call is
-                under way.
+                under way; or if a task or a timer waits for next to nothing again and
+                again, so that time does not go on.
             Exception: as for `advance`.
 
         Example::
@@ -361,13 +377,14 @@ class ClockControl(Uncopied, trio.abc.Clock):
         """Let the program run until nothing is left to wait for but periodic timers.
 
         Args:
-            limit: How many deadlines to go to, at most. Somebody who always waits for
-                the next one, without being a periodic timer, would never be done.
+            limit: How many deadlines to go to, at most. A task that sleeps again and
+                again, without a periodic timer, would never be done.
 
         Raises:
             ValueError: if *limit* is not positive.
             TypeError: if *limit* is not an integer.
-            RuntimeError: at the limit; otherwise as for `run_for`.
+            RuntimeError: at the limit, with a list of what each task and timer waits
+                for; otherwise as for `run_for`.
             Exception: as for `advance`.
 
         Example::
@@ -456,6 +473,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Raises:
             ValueError: if *when* has no timezone.
             TypeError: if *when* is not a `~datetime.datetime`.
+            RuntimeError: in a Trio task, if nothing has this control's time.
 
         Example::
 
@@ -465,7 +483,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> control.current_time()
             946684800.0
         """
-        self._used = True
+        self._check_moves_something()
         self._time.set_system_time(_aware(when, "when"))
         self._by_hand.arrive()
 
@@ -481,6 +499,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
         Raises:
             ValueError: if *seconds* is infinite or NaN.
             TypeError: if *seconds* is not a length of time.
+            RuntimeError: in a Trio task, if nothing has this control's time.
 
         Example::
 
@@ -489,6 +508,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> print(control.to_simple_clock().system_time(), control.current_time())
             1969-12-31 23:59:59+00:00 0.0
         """
+        self._check_moves_something()
         self._time.step_system_time(to_step(seconds, "seconds"))
 
     def patch_stdlib(self) -> AbstractContextManager[None]:
@@ -521,7 +541,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             ...     print(time.strftime("%d %B", time.gmtime()), time.time())
             29 February 951782400.0
         """
-        self._used = True
+        self._used = self._tells = True
         return StdlibPatch(self._time)
 
     def to_clock(self) -> Clock:
@@ -563,7 +583,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> watch.elapsed()
             1.5
         """
-        self._used = True
+        self._used = self._tells = True
         return SimpleClock(self._time_source)
 
     def start_clock(self) -> None:
@@ -573,7 +593,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
                 "this ClockControl is the clock of another Trio run, which has not "
                 "ended yet; make a ClockControl for each run"
             )
-        self._used = True
+        self._used = self._tells = True
         self._autojump.start()
         if self._seed is not None:
             SeededSchedule(self._seed)
@@ -586,8 +606,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> ClockControl().current_time()
             0.0
         """
-        if not self._used:  # as it costs more to set it
-            self._used = True
+        if not self._tells:  # as it costs more to set it
+            self._used = self._tells = True
         return self._time.instant()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -610,14 +630,20 @@ class ClockControl(Uncopied, trio.abc.Clock):
             )
         return step
 
-    def _make_alarm(self) -> DriverAlarm:
+    def _check_moves_something(self) -> None:
+        """To move what nothing knows of, in a program that waits, is a mistake."""
+        if not self._tells and _is_in_a_task():
+            raise moves_nothing()
         self._used = True
+
+    def _make_alarm(self) -> DriverAlarm:
+        self._used = self._tells = True
         if current_trio_token() == self._others.own_run:
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
     def _make_lone_alarm(self) -> LoneAlarm:
-        self._used = True
+        self._used = self._tells = True
         return LoneAlarm(self._others)
 
     def _await_threads(self) -> AbstractContextManager[None]:
@@ -645,6 +671,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
     def _moved(self) -> None:
         self._wake_run()
         self._others.ring()
+        self._by_hand.time_has_moved()
 
     def _wake_run(self) -> None:
         """Let the run look at its deadlines again, if it may be waiting for I/O."""
@@ -677,6 +704,14 @@ def _is_in_a_task_of(run: TrioToken) -> bool:
         return current_trio_token() == run
     except RuntimeError:
         return False
+
+
+def _is_in_a_task() -> bool:
+    try:
+        current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _flag(given: object, name: str) -> bool:

@@ -55,6 +55,10 @@ class ControlAlarm(DriverAlarm):
         """Whether its clock is gone."""
         return hasattr(self, "state") and not self.state.alive
 
+    def is_in_use(self) -> bool:
+        """Whether its clock is alive, and has had nothing to do at least once."""
+        return hasattr(self, "state") and self.state.alive
+
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
         if self._keeper.waiting:

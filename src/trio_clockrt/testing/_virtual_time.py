@@ -1,13 +1,30 @@
-"""Two scales of time that move only as they are told: instants, and system time."""
+"""Two scales of time that move only as they are told: instants, and system time.
+
+What callers add up is counted in whole nanoseconds, so that ten times a tenth is one.
+An instant that time goes to is kept as the very float, since a task that waits for it
+compares with that. A program that has added up floats may wait for the present
+nanosecond and still be a little ahead of it; or, where floats are coarser than
+nanoseconds, by a unit in the last place: see `VirtualTime.is_about`.
+
+Moving forward by more than zero always changes the instant, also where the length is no
+nanosecond, or where floats have become coarser than the length. A loop that moves the
+time by what is left would not end otherwise.
+
+All this may be read and moved from any thread, and at any moment: a reader takes a
+`Moment`, which is replaced as a whole.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from math import inf
+from math import inf, nextafter
 from threading import RLock
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
+
+from .._durations import later
+from ._wall import NANOSECONDS, Wall, to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +35,10 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-NANOSECONDS = 1_000_000_000
-
 
 @define(eq=False)
-class _Base:
-    """What time it was when somebody moved it last."""
+class Moment:
+    """What time it is, or was when it was moved last."""
 
     # At this real time (which is of interest while there is a rate)...
     real: float
@@ -44,67 +59,80 @@ class _Base:
             return to_nanoseconds(self.instant)
         return self.counted
 
-    def plus(self, nanoseconds: int) -> _Base:
+    def has_come(self, deadline: float) -> bool:
+        """Whether it is that late, to the nanosecond or to what floats tell."""
+        return deadline <= self.instant or (
+            deadline < inf
+            and (
+                to_nanoseconds(deadline) <= self.nanoseconds
+                or deadline == nextafter(self.instant, inf)
+            )
+        )
+
+    def plus(self, seconds: float) -> Moment:
         """Forward by so much."""
+        there = self.counting(to_nanoseconds(seconds))
+        if there.instant > self.instant or not seconds:
+            return there
+        # That is no nanosecond, or floats do not tell it.
+        return there.gone_to(later(self.instant, seconds))
+
+    def counting(self, nanoseconds: int) -> Moment:
+        """Forward by so many."""
         if not nanoseconds:
             return self
         counted = self.nanoseconds + nanoseconds
         instant = max(self.instant, counted / NANOSECONDS)
-        return _Base(self.real, counted, instant, self.rate, self.ahead)
+        return Moment(self.real, counted, instant, self.rate, self.ahead)
 
-    def counted_to(self, nanoseconds: int) -> _Base:
-        """Forward until so much has passed; if it is past, nowhere."""
-        instant = nanoseconds / NANOSECONDS
-        # Not compared with what is counted: an instant that has been gone to may be
+    def gone_on_to(self, there: Moment) -> Moment:
+        """Forward to another moment; if it is past, nowhere."""
+        # Not compared by what is counted: an instant that has been gone to may be
         # this very float, and be counted as a nanosecond more.
-        if instant < self.instant:
+        if there.instant < self.instant:
             return self
-        counted = max(nanoseconds, self.counted)
-        return _Base(self.real, counted, instant, self.rate, self.ahead)
+        counted = max(there.counted, self.counted)
+        return Moment(self.real, counted, there.instant, self.rate, self.ahead)
 
-    def gone_to(self, instant: float) -> _Base:
+    def gone_to(self, instant: float) -> Moment:
         """Forward to an instant, exactly; if it is past, or infinite, nowhere."""
         if not self.instant < instant < inf:
             return self
-        return _Base(self.real, self.counted, instant, self.rate, self.ahead)
+        return Moment(self.real, self.counted, instant, self.rate, self.ahead)
 
-    def at_rate(self, rate: float, real: float) -> _Base:
+    def at_rate(self, rate: float, real: float) -> Moment:
         if self.rate:
             # What has passed by then is counted, or less than a nanosecond.
             real = max(self.real, real)
         return evolve(self, rate=rate, real=real)
 
-    def put_ahead(self, nanoseconds: int) -> _Base:
+    def put_ahead(self, nanoseconds: int) -> Moment:
         """The system time alone, and in either direction."""
         return evolve(self, ahead=self.ahead + nanoseconds)
 
-    def to_system_time(self, nanoseconds: int) -> _Base:
+    def to_system_time(self, nanoseconds: int, wall: Wall) -> Moment:
         """Forward with the instant, or back without."""
-        step = nanoseconds - self.ahead - self.nanoseconds
-        return self.put_ahead(step) if step < 0 else self.plus(step)
+        step = nanoseconds - wall.read(self.instant, self.nanoseconds, self.ahead)
+        there = self.counting(max(step, 0))
+        return evolve(there, ahead=nanoseconds - there.nanoseconds)
 
 
 class VirtualTime:
-    """Instants that begin at zero and never go back, and a system time beside them.
-
-    What is added up is counted in whole nanoseconds, so that ten times a tenth is one.
-    What is gone to is kept as the very float, since whoever waits for it compares with
-    that. Whoever has added up floats may wait for the present nanosecond and still be a
-    little ahead of it: see `is_about`. All this may be read and moved from any thread,
-    and at any moment.
-    """
+    """The time of a control, which can be read and moved."""
 
     name = "ClockControl"
 
     def __init__(self, at: datetime, real: Callable[[], float]) -> None:
         self._real = real
-        # Readers take the base, which is replaced as a whole.
-        self._base = _Base(real(), 0, 0.0, 0.0, _since_epoch(at))
+        self._base = Moment(real(), 0, 0.0, 0.0, _since_epoch(at))
         # For whoever replaces it.
         self._lock = RLock()
         # What `reach` has reached. As there is one who calls that, and as it is the
         # later of the two that counts, it needs no lock.
         self._reached = 0.0
+        self._wall = Wall()
+        # Whether a move goes from deadline to deadline, and so to what is about now.
+        self.is_led = False
 
     @property
     def rate(self) -> float:
@@ -112,7 +140,7 @@ class VirtualTime:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        self._move(_Base.at_rate, rate, self._real())
+        self._move(Moment.at_rate, rate, self._real())
 
     def instant(self) -> float:
         base, reached = self._base, self._reached
@@ -125,7 +153,7 @@ class VirtualTime:
     def system_nanoseconds(self) -> int:
         """The system time, counted from the beginning of 1970."""
         now = self._now(self._base)
-        return now.nanoseconds + now.ahead
+        return self._wall.read(now.instant, now.nanoseconds, now.ahead)
 
     def system_time(self) -> datetime:
         nanoseconds = self.system_nanoseconds()
@@ -151,30 +179,27 @@ class VirtualTime:
         return max(0.0, (instant - self.instant()) / rate)
 
     def is_about(self, instant: float) -> bool:
-        """Whether an instant is ahead, but not by a nanosecond."""
-        now = self._now(self._base)
-        return now.instant < instant < inf and (
-            to_nanoseconds(instant) <= now.nanoseconds
-        )
+        """Whether to go to an instant that is ahead by less than is told apart."""
+        now = self.present()
+        return not self.is_led and now.instant < instant and now.has_come(instant)
 
-    def nanoseconds(self) -> int:
-        """How much has passed."""
-        return self._now(self._base).nanoseconds
+    def present(self) -> Moment:
+        return self._now(self._base)
 
     def add(self, seconds: float) -> None:
         """Go forward by a finite length of time."""
-        self._move(_Base.plus, to_nanoseconds(seconds))
+        self._move(Moment.plus, seconds)
 
-    def count_to(self, nanoseconds: int) -> None:
-        """Go forward until so much has passed; if it is past, nowhere."""
-        self._move(_Base.counted_to, nanoseconds)
+    def go_on_to(self, there: Moment) -> None:
+        """Go forward to a moment; if it is past, nowhere."""
+        self._move(Moment.gone_on_to, there)
 
     def go_to(self, instant: float) -> float:
         """Go forward to an instant, exactly; if it is past, or infinite, nowhere.
 
         Tells which instant it is then.
         """
-        return self._move(_Base.gone_to, instant)
+        return self._move(Moment.gone_to, instant).instant
 
     def reach(self, instant: float) -> float:
         """The same for those who do it all the time, and only one of them."""
@@ -188,15 +213,16 @@ class VirtualTime:
 
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
-        self._move(_Base.to_system_time, _since_epoch(when))
+        there = self._move(Moment.to_system_time, _since_epoch(when), self._wall)
+        self._wall.set(there.instant, there.nanoseconds, there.ahead)
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""
-        self._move(_Base.put_ahead, to_nanoseconds(seconds))
+        self._move(Moment.put_ahead, to_nanoseconds(seconds))
 
     def _move(
-        self, move: Callable[[_Base, Unpack[ArgsT]], _Base], *args: Unpack[ArgsT]
-    ) -> float:
+        self, move: Callable[[Moment, Unpack[ArgsT]], Moment], *args: Unpack[ArgsT]
+    ) -> Moment:
         with self._lock:
             while True:
                 base = self._base
@@ -205,9 +231,9 @@ class VirtualTime:
                 # thread. Between these lines none can run.
                 if self._base is base:
                     self._base = there
-                    return there.instant
+                    return there
 
-    def _now(self, base: _Base) -> _Base:
+    def _now(self, base: Moment) -> Moment:
         """What the base would be now."""
         if self._reached > base.instant:
             base = base.gone_to(self._reached)
@@ -216,13 +242,7 @@ class VirtualTime:
         real = self._real()
         more = int((real - base.real) * base.rate * NANOSECONDS)
         # If not even a nanosecond has passed, the next reading is to count it.
-        return evolve(base.plus(more), real=real) if more else base
-
-
-def to_nanoseconds(seconds: float) -> int:
-    """The nearest whole number of them."""
-    numerator, denominator = seconds.as_integer_ratio()
-    return (2 * numerator * NANOSECONDS + denominator) // (2 * denominator)
+        return evolve(base.counting(more), real=real) if more else base
 
 
 def _since_epoch(when: datetime) -> int:

@@ -1,0 +1,300 @@
+"""Nothing is early on the wall: after waiting for a system time, it has come."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from model_settings import VALUES
+
+from trio_clockrt import Clock, MissedTick, open_clock
+from trio_clockrt.testing import ClockControl
+
+UTC = datetime.timezone.utc
+Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+DAY = timedelta(days=1)
+
+# To three decades, which is where the largest of these floats are 0.1 us apart.
+microseconds = st.integers(1, 10**15)
+instants = st.floats(0, 1e9, allow_subnormal=False)
+
+
+def jumping(at: datetime.datetime = Y2K) -> ClockControl:
+    return ClockControl(at, autojump_threshold=0)
+
+
+# --- ways to wait for a system time ---
+
+Wait = Callable[[Clock, timedelta], Awaitable[None]]
+
+
+async def delay(clock: Clock, left: timedelta) -> None:
+    await clock.delay(left)
+
+
+async def delay_until(clock: Clock, left: timedelta) -> None:
+    await clock.delay_until(clock.instant() + left.total_seconds())
+
+
+async def sleep(clock: Clock, left: timedelta) -> None:
+    await trio.sleep(left.total_seconds())
+
+
+async def call_later(clock: Clock, left: timedelta) -> None:
+    async with clock.open_timers() as timers:
+        timers.call_later(left, int)
+
+
+async def move_on_after(clock: Clock, left: timedelta) -> None:
+    with clock.move_on_after(left):
+        await trio.sleep_forever()
+
+
+async def run_for(clock: Clock, left: timedelta) -> None:
+    control = trio.lowlevel.current_clock()
+    assert isinstance(control, ClockControl)
+    await control.run_for(left)
+
+
+WAITS = [delay, delay_until, sleep, call_later, move_on_after, run_for]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@VALUES
+@given(instants, st.lists(microseconds, min_size=1, max_size=3))
+def test_what_is_waited_for_has_come(
+    wait: Wait, start: float, lengths: list[int]
+) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for length in lengths:
+                left = length * MICROSECOND
+                when = clock.system_time() + left
+                await wait(clock, left)
+                assert when <= clock.system_time() <= when + MICROSECOND
+
+    control = jumping()
+    control.jump(start)
+    trio.run(main, clock=control)
+
+
+@VALUES
+@given(instants, microseconds)
+def test_a_stand_alone_clock(start: float, length: int) -> None:
+    control = ClockControl(Y2K)
+    control.jump(start)
+    clock = control.to_clock()
+    when = clock.system_time() + length * MICROSECOND
+    log = list[datetime.datetime]()
+    with clock.timer_group() as timers:
+        timers.call_later(length * MICROSECOND, lambda: log.append(clock.system_time()))
+        control.advance(length * MICROSECOND)
+    assert when <= log[0] <= when + MICROSECOND
+    assert when <= clock.system_time() <= when + MICROSECOND
+
+
+@VALUES
+@given(st.integers(0, 10**6), st.integers(1, 10**9))
+def test_many_waits_one_after_the_other(start: int, length: int) -> None:
+    """What rounding takes away each time does not add up."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            when = clock.system_time()
+            for _ in range(100):
+                when += length * MICROSECOND
+                await clock.delay((when - clock.system_time()).total_seconds())
+                assert clock.system_time() == when
+
+    control = jumping()
+    control.jump(timedelta(minutes=start))
+    trio.run(main, clock=control)
+
+
+@VALUES
+@given(st.integers(0, 10**9), st.integers(1, 10**9), st.sampled_from(MissedTick))
+def test_ticks(start: int, period: int, missed: MissedTick) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            when = clock.system_time()
+            timer = clock.periodic(period * MICROSECOND, missed=missed)
+            for _ in range(100):
+                await anext(timer)
+                when += period * MICROSECOND
+                assert when <= clock.system_time() <= when + MICROSECOND
+
+    control = jumping()
+    control.jump(start)
+    trio.run(main, clock=control)
+
+
+def test_a_job_at_each_midnight() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for days in range(1, 1000):
+                now = clock.system_time()
+                midnight = (now + DAY).replace(
+                    hour=0, minute=0, second=0, microsecond=0
+                )
+                await clock.delay(midnight - now)
+                assert clock.system_time() == Y2K + days * DAY
+                await clock.delay(12345.678901)
+
+    trio.run(main, clock=jumping())
+
+
+def test_a_daily_tick() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            async for tick in clock.periodic(DAY):
+                assert clock.system_time().timetz() == at.timetz()
+                if tick > 1000 * 86400:
+                    break
+
+    at = Y2K + timedelta(hours=3, microseconds=1)
+    trio.run(main, clock=jumping(at))
+
+
+# --- as floats ---
+
+
+@VALUES
+@given(instants, st.integers(1, 10**9))
+def test_timestamps(start: float, length: int) -> None:
+    """A float may be later than the system time that it is made of."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            when = clock.system_time().replace(microsecond=0) + timedelta(
+                seconds=length
+            )
+            await clock.delay(when.timestamp() - clock.system_time().timestamp())
+            assert when <= clock.system_time() <= when + MICROSECOND
+
+    control = jumping()
+    control.jump(start)
+    trio.run(main, clock=control)
+
+
+@VALUES
+@given(instants, st.integers(1, 10**9))
+def test_what_the_standard_library_tells(start: float, length: int) -> None:
+    async def main() -> None:
+        whole = int(time.time()) + length
+        await trio.sleep(whole - time.time())
+        assert time.time() == whole
+        assert time.time_ns() >= whole * 10**9
+        assert datetime.datetime.now(UTC).timestamp() == whole
+        nanoseconds = (time.time_ns() // 1000 + length) * 1000
+        await trio.sleep((nanoseconds - time.time_ns()) / 10**9)
+        assert time.time_ns() >= nanoseconds
+
+    control = jumping()
+    control.jump(start)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
+# --- what is told exactly ---
+
+
+@VALUES
+@given(st.lists(st.integers(0, 10**14), max_size=20))
+def test_what_is_counted_is_told_exactly(lengths: list[int]) -> None:
+    control = ClockControl(Y2K)
+    simple = control.to_simple_clock()
+    for length in lengths:
+        control.jump(length * MICROSECOND)
+        assert simple.system_time() == simple.system_time()
+    assert simple.system_time() == Y2K + sum(lengths) * MICROSECOND
+
+
+@VALUES
+@given(
+    instants,
+    st.integers(-(10**15), 10**15),
+    st.integers(0, 10**6),
+    st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(9998, 1, 1)).map(
+        lambda when: when.replace(tzinfo=UTC)
+    ),
+)
+def test_what_is_set_is_told_exactly(
+    start: float, step: int, fraction: int, when: datetime.datetime
+) -> None:
+    control = ClockControl(Y2K)
+    control.jump(start)
+    simple = control.to_simple_clock()
+    before = simple.system_time()
+    control.adjust_system_time(step * MICROSECOND)
+    assert simple.system_time() == before + step * MICROSECOND
+    control.set_time(when)
+    assert simple.system_time() == when
+    control.adjust_system_time(fraction * MICROSECOND)
+    assert simple.system_time() == when + fraction * MICROSECOND
+    control.set_time(when)
+    assert simple.system_time() == when
+    control.jump(fraction * MICROSECOND)
+    assert simple.system_time() >= when + fraction * MICROSECOND
+
+
+def test_to_set_what_is_told_moves_nothing() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            await clock.delay(1e8)
+            for _ in range(1000):
+                now, instant = clock.system_time(), clock.instant()
+                control.set_time(now)
+                assert (clock.system_time(), clock.instant()) == (now, instant)
+                await clock.delay(timedelta(seconds=0.1))
+                assert clock.system_time() == now + timedelta(seconds=0.1)
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+def test_each_reading_at_an_instant_is_the_same() -> None:
+    """Also where floats are coarser than the microseconds that are told."""
+    control = ClockControl()
+    simple = control.to_simple_clock()
+    for far in (2.0**31, 1e10, 2e11):
+        control.jump(far)
+        assert len({simple.system_time() for _ in range(100)}) == 1
+
+
+def test_far_away_too() -> None:
+    """In year 9000, floats are 30 us apart."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            for microseconds in 1, 10, 100, 12345, 86_400_000_001:
+                when = clock.system_time() + microseconds * MICROSECOND
+                await clock.delay(microseconds * MICROSECOND)
+                assert when <= clock.system_time() <= when + 200 * MICROSECOND
+
+    control = jumping()
+    control.jump(timedelta(days=7000 * 365.25))
+    trio.run(main, clock=control)
+
+
+def test_other_threads_read_too() -> None:
+    """As all of them have been told a time, none may find it early."""
+
+    async def wait(clock: Clock, length: timedelta) -> None:
+        when = await trio.to_thread.run_sync(clock.system_time) + length
+        await clock.delay(length)
+        assert await trio.to_thread.run_sync(clock.system_time) >= when
+
+    async def main() -> None:
+        async with open_clock() as clock, trio.open_nursery() as nursery:
+            await clock.delay(1e9 + 1 / 3)
+            for n in range(1, 50):
+                nursery.start_soon(wait, clock, n * MICROSECOND)
+
+    trio.run(main, clock=jumping())
