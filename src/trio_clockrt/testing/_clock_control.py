@@ -278,8 +278,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
             OverflowError: if no float is large enough for the instant.
             TypeError: if *seconds* is not a length of time.
             RuntimeError: if called from inside a callback of such a clock; if a
-            callback sets a timer for now again and again; or in a Trio task, if nothing
-            has this control's time.
+                callback sets a timer for now again and again; or in a Trio task, if
+                nothing has this control's time.
             Exception: what callbacks of a `TimerGroup` have raised, when everything has
                 fired: one exception as it is, more than one in an exception group.
 
