@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from math import inf
-from threading import RLock
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
+
+from .._lock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
