@@ -4,7 +4,7 @@ import sys
 
 if sys.version_info >= (3, 11):
     from typing import Self, TypeVarTuple, Unpack
-else:
+if sys.version_info < (3, 11):
     from typing_extensions import Self, TypeVarTuple, Unpack
 
 __all__ = ["Self", "TypeVarTuple", "Unpack"]
