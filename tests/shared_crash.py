@@ -6,7 +6,6 @@ import gc
 import sys
 import threading
 import warnings
-import weakref
 from collections.abc import Awaitable, Callable
 from math import inf
 
@@ -14,7 +13,7 @@ import outcome
 import pytest
 import trio
 import trio.testing
-from crashed_run import Crash
+from crashed_run import Crash, nothing_is_left
 from shared_clock import InThread, SharedClock, in_thread
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer
@@ -87,12 +86,10 @@ def the_driver_crashes() -> None:
         thread.result()
     assert sorted(told) == ["delay", "timeout", "timers"]
     assert not clocks[0].alive
-    state = weakref.ref(clocks[0]._state)
-    del driving, waiting
+    del driving, waiting, thread
     clocks.clear()
     drivers.clear()
-    gc.collect()
-    assert state() is None
+    assert nothing_is_left()
 
 
 def a_driver_whose_run_only_it_has_been_used_in_crashes() -> None:
@@ -222,6 +219,7 @@ def main() -> None:
     a_waiting_run_crashes()
     a_worker_thread_survives_its_run()
     this_is_a_fork()
+    assert nothing_is_left()
     print("as it should be")
 
 

@@ -101,7 +101,15 @@ def test_on_a_closed_and_on_a_gone_clock(shared: SharedClock) -> None:
 
 # --- Ctrl-C ---
 
+# Its `with` looks for signals when it has taken a lock, before it knows that. Here that
+# is the lock of Trio's around messages to a run. See docs/threads.rst.
+leaves_locks_locked = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 14),
+    reason="a signal may leave a lock of Trio's locked on CPython 3.14",
+)
 
+
+@leaves_locks_locked
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C has to wait there")
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_main_thread(shared: SharedClock) -> None:
@@ -116,6 +124,7 @@ def test_ctrl_c_in_the_main_thread(shared: SharedClock) -> None:
     assert shared.pending() == 0
 
 
+@leaves_locks_locked
 @pytest.mark.skipif(sys.platform == "win32", reason="signals have to wait there")
 def test_a_signal_handler_that_raises(shared: SharedClock) -> None:
     class Terminated(Exception): ...

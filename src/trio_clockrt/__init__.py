@@ -1,10 +1,13 @@
 """A clock and timer runtime for Trio."""
 
+from typing import TYPE_CHECKING
+
 from ._clock import Clock
 from ._driver import ClockDriver, DriverStatistics
 from ._errors import ClockGone
 from ._inactive_clock import InactiveClock, Isolated, Shared, open_clock
 from ._periodic import MissedTick, PeriodicTimer
+from ._public_names import show_public_names
 from ._simple_clock import SimpleClock
 from ._stopwatch import Stopwatch
 from ._timer import Timer
@@ -31,11 +34,14 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+show_public_names(__name__)
 
-def _show_public_names() -> None:
-    # In tracebacks and documentation, things are where users find them.
-    for name in __all__:
-        globals()[name].__module__ = __name__
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> object:
+        # For annotations that name it. Only tests need it, so nothing else imports it.
+        if name == "testing":
+            from importlib import import_module
 
-_show_public_names()
+            return import_module(".testing", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import attrs
 
 from ._processors import can_pin, processors_by_region
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def _check_index(_: Affinity, attribute: attrs.Attribute[int], value: int) -> None:

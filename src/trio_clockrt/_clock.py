@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NoReturn
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from datetime import timedelta
+from typing import Literal, NoReturn
 
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
 
+from ._affinity import Affinity
 from ._durations import later, to_instant, to_seconds
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
+from ._state import Ownership, State
 from ._timeouts import Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
+from ._typing import Self
 from ._waiters import TaskWaiter, ThreadWaiter, is_in_worker_thread
-
-if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from datetime import timedelta
-
-    from typing_extensions import Self
-
-    from ._affinity import Affinity
-    from ._state import Ownership, State
 
 
 class Clock(SimpleClock):

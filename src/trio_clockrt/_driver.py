@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -18,16 +18,12 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._alarm import DriverAlarm
 from ._durations import to_instant
 from ._errors import ClockGone, raise_all
+from ._state import State
 from ._uncopied import Uncopied
 from ._waiters import wait_for_end
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ._alarm import DriverAlarm
-    from ._state import State
 
 
 @attrs.frozen

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 import trio
@@ -15,27 +18,22 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
+import trio_clockrt
+
 from ._affinity import Affinity
-from ._alarm import ManualAlarm, TrioAlarm
+from ._alarm import DriverAlarm, ManualAlarm, TrioAlarm
 from ._block import AsyncBlock
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._shared_state import SharedState
 from ._state import State
-from ._time_source import RunSource, SystemSource
+from ._time_source import RunSource, SystemSource, TimeSource
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
-
-    from ._alarm import DriverAlarm
-    from ._time_source import TimeSource
-    from .testing import ClockControl
-
+    import trio_clockrt.testing
 
 # Whoever asks for a recipe without saying more means one of Isolated clocks. (At run
 # time, Python before 3.13 knows no defaults here.)
@@ -85,7 +83,7 @@ class InactiveClock(Generic[S]):
         # Taken out in one step, by whichever thread is the first.
         self._left: list[None] = [None]
         # Whose time it is to follow, if it is not the run's.
-        self._control: ClockControl | None = None
+        self._control: trio_clockrt.testing.ClockControl | None = None
         self._affinity: Affinity | None = None
 
     @classmethod
@@ -115,7 +113,9 @@ class InactiveClock(Generic[S]):
         return _make_recipe(SharedState)
 
     @classmethod
-    def from_control(cls, control: ClockControl) -> InactiveClock[Isolated]:
+    def from_control(
+        cls, control: trio_clockrt.testing.ClockControl
+    ) -> InactiveClock[Isolated]:
         """A recipe for a clock that a `~trio_clockrt.testing.ClockControl` moves.
 
         Activated in the run whose clock the control is, that is a clock as any other.
@@ -334,7 +334,7 @@ def _check_affinity(affinity: object, name: str) -> None:
 
 def _make_recipe(
     kind: type[State],
-    control: ClockControl | None = None,
+    control: trio_clockrt.testing.ClockControl | None = None,
     affinity: Affinity | None = None,
 ) -> InactiveClock[Any]:
     recipe: InactiveClock[Any] = InactiveClock()
@@ -382,7 +382,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
         run_clock = current_clock()
         control = self._recipe._control
         if control is None and hasattr(run_clock, "_make_alarm"):
-            control = cast("ClockControl", run_clock)
+            control = cast("trio_clockrt.testing.ClockControl", run_clock)
         source: TimeSource
         alarm: DriverAlarm
         if control is None:

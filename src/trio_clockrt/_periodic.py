@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 import trio
 from trio.lowlevel import (
@@ -15,15 +15,10 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_period
+from ._state import State
+from ._typing import Self
 from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from typing_extensions import Self
-
-    from ._state import State
 
 
 class MissedTick(enum.Enum):

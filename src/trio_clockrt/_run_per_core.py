@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from contextvars import copy_context
 from functools import partial
@@ -23,26 +24,24 @@ from trio.lowlevel import (
 
 from ._affinity import Affinity, available_affinities
 from ._callbacks import check_async_fn
+from ._clock import Clock
 from ._inactive_clock import InactiveClock
 from ._post import current_run, post
 from ._processors import can_pin
+from ._typing import TypeVarTuple, Unpack
 from ._waiters import is_in_worker_thread
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
     from contextlib import AbstractContextManager
 
     from trio.lowlevel import RaiseCancelT, TrioToken
-    from typing_extensions import TypeVarTuple, Unpack
 
-    from ._clock import Clock
     from .testing import ClockControl
 
-    ArgsT = TypeVarTuple("ArgsT")
-
+ArgsT = TypeVarTuple("ArgsT")
 T = TypeVar("T")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from math import inf
-from threading import RLock, get_ident
+from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -19,6 +19,7 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
+from ._lock import RLock
 from ._post import post
 from ._state import State
 from ._timer_queue import TimerQueue

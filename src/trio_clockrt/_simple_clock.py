@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ._stopwatch import Stopwatch
-from ._time_source import SystemSource
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from typing_extensions import Self
-
-    from ._time_source import TimeSource
+from ._time_source import SystemSource, TimeSource
+from ._typing import Self
 
 
 class SimpleClock:

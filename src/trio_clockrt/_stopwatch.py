@@ -1,13 +1,8 @@
 """How long something takes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import attrs
 
-if TYPE_CHECKING:
-    from ._time_source import TimeSource
+from ._time_source import TimeSource
 
 
 @attrs.frozen(repr=False)

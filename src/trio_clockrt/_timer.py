@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextvars import copy_context
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import enable_ki_protection
+
+import trio_clockrt
 
 from ._callbacks import call, check_result
 from ._durations import later, to_seconds
 from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
-
     from ._periodic import Grid
-    from ._timer_group import TimerGroup
 
 
 class Timer(Uncopied):
@@ -53,7 +53,7 @@ class Timer(Uncopied):
 
     def __init__(
         self,
-        group: TimerGroup,
+        group: trio_clockrt.TimerGroup,
         when: float,
         fn: Callable[..., object],
         args: tuple[object, ...],
@@ -199,7 +199,7 @@ class PeriodicCallback(Timer):
 
     def __init__(
         self,
-        group: TimerGroup,
+        group: trio_clockrt.TimerGroup,
         grid: Grid,
         fn: Callable[..., object],
         args: tuple[object, ...],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import NoReturn
 
 from trio.lowlevel import enable_ki_protection
 
@@ -12,19 +15,12 @@ from ._durations import later, to_instant, to_seconds
 from ._errors import raise_all
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
+from ._state import State
 from ._timer import PeriodicCallback, Timer
+from ._typing import TypeVarTuple, Unpack
 from ._uncopied import Uncopied
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
-    from types import TracebackType
-
-    from typing_extensions import TypeVarTuple, Unpack
-
-    from ._state import State
-
-    ArgsT = TypeVarTuple("ArgsT")
+ArgsT = TypeVarTuple("ArgsT")
 
 
 class TimerGroup(Uncopied):

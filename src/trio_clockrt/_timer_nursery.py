@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NoReturn
+from types import TracebackType
+from typing import Literal, NoReturn
 
 import trio
 from trio.lowlevel import (
@@ -21,20 +24,13 @@ from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import later, to_instant, to_seconds
 from ._post import post
+from ._state import State
 from ._timer import Timer
 from ._timer_group import TimerGroup
+from ._typing import TypeVarTuple, Unpack
 from ._waiters import is_there, who_waits
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from datetime import timedelta
-    from types import TracebackType
-
-    from typing_extensions import TypeVarTuple, Unpack
-
-    from ._state import State
-
-    ArgsT = TypeVarTuple("ArgsT")
+ArgsT = TypeVarTuple("ArgsT")
 
 
 class TimerNursery(TimerGroup):
@@ -59,8 +55,6 @@ class TimerNursery(TimerGroup):
             next checkpoint.)
     """
 
-    cancel_scope: trio.CancelScope
-
     def __init__(
         self,
         state: State,
@@ -68,7 +62,7 @@ class TimerNursery(TimerGroup):
         run: trio.lowlevel.TrioToken | None,
     ) -> None:
         super().__init__(state)
-        self.cancel_scope = nursery.cancel_scope
+        self.cancel_scope: trio.CancelScope = nursery.cancel_scope
         self._nursery = nursery
         self._run = run
         self._token = current_trio_token()

@@ -1,7 +1,8 @@
 """Time under control, for tests and simulations."""
 
+from .._public_names import show_public_names
 from ._clock_control import ClockControl
 
 __all__ = ["ClockControl"]
 
-ClockControl.__module__ = __name__
+show_public_names(__name__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from threading import RLock
 from typing import TYPE_CHECKING
+
+from .._lock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

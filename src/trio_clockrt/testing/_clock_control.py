@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from math import inf
 from typing import TYPE_CHECKING
@@ -36,12 +37,16 @@ from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from trio.lowlevel import TrioToken
 
     from .._alarm import DriverAlarm
     from .._time_source import TimeSource
+
+
+class _Real:
+    # In a class, where freezegun does not look for what it could replace.
+    clock = staticmethod(time.perf_counter)
 
 
 class ClockControl(Uncopied, trio.abc.Clock):
@@ -113,9 +118,6 @@ class ClockControl(Uncopied, trio.abc.Clock):
     """
 
     _instead = "make another one, or hand this one around"
-    # A place for another one, should a test want to move real time too. In a class,
-    # where freezegun does not look for what it could replace.
-    _real_clock: Callable[[], float] = staticmethod(time.perf_counter)
     # Whether it has been read or moved, which the pytest plugin wants to know.
     _used = False
     # Whether its time has been read, or handed to what may read it.
@@ -137,6 +139,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         if seed is not None:
             check_seed(seed)
         self._seed = seed
+        # A place for another one, should a test want to move real time too.
+        self._real_clock: Callable[[], float] = _Real.clock
         self._time = VirtualTime(_aware(at, "at"), self._real_time)
         self._idleness = Idleness(self._real_time)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")

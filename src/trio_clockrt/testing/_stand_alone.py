@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from math import inf
-from threading import RLock
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -13,6 +12,7 @@ from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
 from .._alarm import ManualAlarm
 from .._errors import ClockGone
+from .._lock import RLock
 from .._post import current_run, post
 from ._control_alarm import LONG_AGO, ControlAlarm
 

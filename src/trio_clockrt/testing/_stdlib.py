@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio.lowlevel import enable_ki_protection
 
 from .._block import SyncBlock
 from .._freezegun import is_freezing
+from .._lock import RLock
 
 if TYPE_CHECKING:
     from ._virtual_time import VirtualTime

@@ -6,12 +6,13 @@ If a release of Trio moves something, it is here that it has to be found again.
 from __future__ import annotations
 
 from math import inf
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import current_trio_token
+
+from .._lock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from math import inf, nextafter
-from threading import RLock
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
 from .._durations import later
+from .._lock import RLock
 from ._wall import NANOSECONDS, Wall, to_nanoseconds
 
 if TYPE_CHECKING:

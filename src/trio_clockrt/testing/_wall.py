@@ -21,9 +21,10 @@ in whole microseconds, as `datetime` does, is told exactly.
 from __future__ import annotations
 
 from math import ulp
-from threading import RLock
 
 from attrs import frozen
+
+from .._lock import RLock
 
 NANOSECONDS = 1_000_000_000
 
