@@ -176,6 +176,8 @@ class Timer(Uncopied):
     def _clock_gone(self) -> None:
         self._group._pending.pop(self, None)
 
+    def _not_set(self) -> None: ...
+
     def __repr__(self) -> str:
         name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
         pending = "pending" if self.pending else "not pending"

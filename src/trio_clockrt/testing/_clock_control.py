@@ -30,7 +30,7 @@ from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import nobody_moves_to, report
 from ._seed import SeededSchedule, check_seed
-from ._stand_alone import LoneAlarm, StandAlone
+from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import TrioToken
 
     from .._alarm import DriverAlarm
+    from .._foreign_loop import LoopAlarm
     from .._time_source import TimeSource
 
 
@@ -616,8 +617,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
-    def _make_lone_alarm(self) -> LoneAlarm:
+    def _make_lone_alarm(self, loop: LoopAlarm | None = None) -> LoneAlarm:
         self._used = True
+        if loop is not None:
+            return LoneLoopAlarm(self._others, loop)
         return LoneAlarm(self._others)
 
     def _await_threads(self) -> AbstractContextManager[None]:
