@@ -498,9 +498,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
         As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
         `time.time`, `time.gmtime` and the like follow the control, each time that they
         are called: in the whole process, in every thread, and also where somebody has
-        imported them before. `time.monotonic` and `time.perf_counter` stay real, and
-        so does the local timezone. Blocks may overlap, and then the one that was
-        opened last counts.
+        imported them before. (`time.ctime` and `time.asctime` only where they are
+        looked up in the module at each call.) `time.monotonic` and `time.perf_counter`
+        stay real, and so does the local timezone; :doc:`testing` lists what else does.
+        Blocks may overlap, and then the one that was opened last counts.
 
         This needs time-machine, an extra of this library: ``pip install 'time-machine
         >= 3, < 4'``. It takes the place of freezegun, whose ``freeze_time`` stops the
