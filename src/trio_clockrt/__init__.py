@@ -1,8 +1,11 @@
 """A clock and timer runtime for Trio."""
 
+from typing import TYPE_CHECKING
+
 from ._clock import Clock
 from ._driver import ClockDriver, DriverStatistics
 from ._errors import ClockGone
+from ._hints import look_elsewhere
 from ._inactive_clock import InactiveClock, Isolated, Shared, open_clock
 from ._periodic import MissedTick, PeriodicTimer
 from ._simple_clock import SimpleClock
@@ -30,6 +33,13 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+# Hidden from type checkers, which are to find what is not here.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        look_elsewhere(name)
 
 
 def _show_public_names() -> None:

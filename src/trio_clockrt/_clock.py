@@ -9,6 +9,7 @@ import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
 
 from ._durations import to_instant, to_seconds
+from ._hints import hints
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ._state import Ownership, State
 
 
+@hints
 class Clock(SimpleClock):
     """One clock object to pass around: time, delays, ticks, timeouts and timers.
 
@@ -547,3 +549,14 @@ class Clock(SimpleClock):
     def __repr__(self) -> str:
         closed = ", closed" if self._ownership is None else ""
         return f"<Clock {self._state}{closed}>"
+
+    # Hidden from type checkers, which are to find this mistake.
+    if not TYPE_CHECKING:
+        # Python asks this where it wants to unpack something. (With `__iter__`, a clock
+        # would be an `Iterable`.)
+        def __getitem__(self, index: object) -> NoReturn:
+            raise TypeError(
+                "a Clock cannot be unpacked or indexed. open_clock() makes a clock "
+                "alone; to have its driver as well: "
+                "`async with InactiveClock().activate() as (clock, driver):`"
+            )

@@ -20,6 +20,7 @@ from trio.lowlevel import (
 
 from ._durations import to_instant
 from ._errors import ClockGone, raise_all
+from ._hints import Hinted, hints
 from ._uncopied import Uncopied
 from ._waiters import wait_for_end
 
@@ -59,7 +60,8 @@ class DriverStatistics:
     lateness_max: float | None
 
 
-class ClockDriver(Uncopied):
+@hints
+class ClockDriver(Hinted, Uncopied):
     """Advances the timers of one activation.
 
     `InactiveClock.activate` makes one and runs it in a system task, so there is

@@ -412,6 +412,29 @@ def open_clock() -> AbstractAsyncContextManager[Clock]:
     return _OpenClock()
 
 
+class _Pair(tuple[Clock, ClockDriver]):
+    """A clock and its driver."""
+
+    __slots__ = ()
+
+    # Hidden from type checkers, which are to find this mistake.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"this has no attribute {name!r}: it is a pair, a Clock and its "
+                f"ClockDriver; unpack it: {_USAGE}, or `clock, driver = "
+                "InactiveClock().activate_manual()`. For a clock alone: "
+                "`async with open_clock() as clock:`",
+                name=name,
+                obj=self,
+            )
+
+
+def _pair(clock: Clock, driver: ClockDriver) -> tuple[Clock, ClockDriver]:
+    return _Pair((clock, driver))
+
+
 class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
     """The block in which a clock is alive.
 
@@ -467,7 +490,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "is too late to activate a clock"
             ) from None
         self._scope.__enter__()
-        return Clock(state, state.own()), driver
+        return _pair(Clock(state, state.own()), driver)
 
     @enable_ki_protection
     async def __aexit__(
@@ -544,4 +567,4 @@ def activate_alone(
     )
     driver = make_driver(state)
     alarm.tie(driver, state)
-    return Clock(state, state.own()), driver
+    return _pair(Clock(state, state.own()), driver)

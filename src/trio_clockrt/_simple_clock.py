@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._hints import Hinted, hints
 from ._stopwatch import Stopwatch
 from ._time_source import SystemSource
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from ._time_source import TimeSource
 
 
-class SimpleClock:
+@hints
+class SimpleClock(Hinted):
     """Tells the time and measures it, without timers.
 
     For code that only reads the time: it takes a `SimpleClock`, and a test or a

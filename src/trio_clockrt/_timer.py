@@ -12,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._callbacks import call, check_result
 from ._durations import to_seconds
+from ._hints import Hinted, hints
 from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ._timer_group import TimerGroup
 
 
-class Timer(Uncopied):
+@hints
+class Timer(Hinted, Uncopied):
     """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
 
     A timer belongs to its group until the group's block ends, and it can be used

@@ -20,6 +20,7 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import to_instant, to_seconds
+from ._hints import hints
 from ._post import post
 from ._timer import Timer
 from ._timer_group import TimerGroup
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     ArgsT = TypeVarTuple("ArgsT")
 
 
+@hints
 class TimerNursery(TimerGroup):
     """A nursery for timers; `Clock.open_timers` opens one.
 

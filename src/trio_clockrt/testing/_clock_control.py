@@ -19,6 +19,7 @@ from .._durations import (
     to_seconds,
     to_step,
 )
+from .._hints import Hinted, hints
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from .._time_source import TimeSource
 
 
-class ClockControl(Uncopied, trio.abc.Clock):
+@hints
+class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
@@ -666,12 +668,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             # What is private, or a subclass of somebody's, is not ours to check.
             ours = type(self) is ClockControl and not name.startswith("_")
             if ours and not hasattr(ClockControl, name):
-                # With the latter two, Python says what it could have been.
-                raise AttributeError(
-                    f"{type(self).__name__!r} object has no attribute {name!r}",
-                    name=name,
-                    obj=self,
-                )
+                getattr(self, name)  # which says so, and what it could have been
             super().__setattr__(name, value)
 
 
