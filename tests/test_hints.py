@@ -29,7 +29,7 @@ from trio_clockrt import (
     TimerNursery,
     open_clock,
 )
-from trio_clockrt._hints import _ELSEWHERE, _GUESSES
+from trio_clockrt._hints import _ELSEWHERE, _GUESSES, Hinted, hints
 from trio_clockrt.testing import ClockControl
 
 CLASSES: dict[str, Any] = {
@@ -180,6 +180,16 @@ def test_a_subclass_may_have_such_names() -> None:
     assert "now" in dir(Both)
     assert "sleep" not in dir(clock)
     assert SimpleClock.system().__class__ is SimpleClock
+
+
+def test_what_there_is_by_now_is_no_guess() -> None:
+    class Timer(Hinted):
+        def stop(self) -> str:
+            return "stopped"
+
+    assert hints(Timer) is Timer
+    assert Timer().stop() == "stopped"
+    assert not hasattr(Timer(), "restart")
 
 
 def test_copies_of_a_clock() -> None:

@@ -25,6 +25,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from operator import methodcaller
 from pathlib import Path
 from time import asctime as imported_asctime
 from time import ctime as imported_ctime
@@ -263,7 +264,8 @@ FOLLOWS: dict[str, Callable[[], Any]] = {
     "time.time": time.time,
     "time.time_ns": lambda: time.time_ns() / 10**9,
     "datetime.today": datetime.datetime.today,
-    "datetime.utcnow": lambda: datetime.datetime.utcnow(),
+    # (Not as an attribute, which is deprecated.)
+    "datetime.utcnow": lambda: methodcaller("utcnow")(datetime.datetime),
     "datetime.now of a subclass": lambda: Subclass.now(),
     "date.today": datetime.date.today,
     "email.utils.formatdate": lambda: email.utils.formatdate()[5:],
