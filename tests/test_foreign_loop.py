@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from hypothesis.stateful import (
 from model_settings import MODEL
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer, TimerGroup
+from trio_clockrt._foreign_loop import LoopAlarm
 from trio_clockrt._state import State
 from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timer_queue import TimerQueue
@@ -705,6 +707,66 @@ def test_the_last_owner_goes_in_the_middle(
         assert loop.driver._state.shared or not loop.called()  # there are timers
     with pytest.raises(ClockGone):
         loop.driver.advance_timers()
+
+
+@every_kind
+def test_ctrl_c_as_it_goes_to_sleep(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of Trio, nothing can put that off; but the next call sees to it."""
+
+    def interrupted(self: LoopAlarm, until: float | None) -> None:
+        patch.undo()
+        raise KeyboardInterrupt
+
+    with loop.clock.timer_group() as timers, monkeypatch.context() as patch:
+        timers.call_later(60, int)
+        loop.called()
+        patch.setattr(LoopAlarm, "lie_down", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.driver.advance_timers()
+        assert loop.advance() == 1060
+        timers.call_later(5, int)
+        assert loop.called() == 1
+
+
+@every_kind
+def test_a_signal_handler_at_any_moment(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the line at which a timer is set: the loop is told, or has been."""
+
+    moment = lines = 0
+
+    def trace_calls(frame: FrameType, event: str, arg: object) -> Any:
+        return trace if "trio_clockrt" in frame.f_code.co_filename else None
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal lines
+        if event == "line":
+            lines += 1
+            if lines == moment:
+                sys.settrace(None)
+                timers.call_at(1005, int)
+        return trace
+
+    before = sys.gettrace()
+    while lines >= moment:
+        moment, lines = moment + 1, 0
+        with loop.clock.timer_group() as timers:
+            timers.call_at(1060, int)
+            loop.driver.advance_timers()
+            loop.called()
+            sys.settrace(trace_calls)
+            try:
+                told = loop.driver.advance_timers()
+            finally:
+                sys.settrace(before)
+            if lines >= moment:
+                called = loop.called()
+                assert told == 1005 or called, moment
+                assert loop.advance() == 1005
+    assert moment > 20
 
 
 # --- other threads ---

@@ -90,6 +90,9 @@ class ClockDriver(Hinted, Uncopied):
             None
             True
         """
+        return self._next_deadline()
+
+    def _next_deadline(self) -> float | None:
         state = self._state
         try:
             state.check_home()
@@ -146,7 +149,7 @@ class ClockDriver(Hinted, Uncopied):
         state.end_if_unused()
         if not state.alive:
             raise state.gone()
-        return self.next_deadline
+        return self._next_deadline()
 
     def statistics(self) -> DriverStatistics:
         """Some counts, as a `DriverStatistics`.

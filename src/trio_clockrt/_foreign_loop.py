@@ -99,7 +99,7 @@ class LoopDriver(ClockDriver):
 
     @property
     def next_deadline(self) -> float | None:
-        return self._tell(lambda: super(LoopDriver, self).next_deadline)
+        return self._tell(self._next_deadline)
 
     @enable_ki_protection
     def advance_timers(self, now: float | None = None) -> float | None:
@@ -108,15 +108,16 @@ class LoopDriver(ClockDriver):
     @enable_ki_protection
     def _tell(self, ask: Callable[[], float | None]) -> float | None:
         state, alarm = self._state, self._alarm
-        if alarm.deadline == -inf or state.changing or not state.is_here():
-            return ask()  # it is awake already, or is going to be refused
+        in_a_callback = state.firing and alarm.deadline == -inf
+        if in_a_callback or state.changing or not state.is_here():
+            return ask()  # the loop is told afterwards, or is going to be refused
         try:
             alarm.rise()
             deadline = ask()
         except BaseException:
             if state.alive:
                 # The loop looks there what it would have been told.
-                alarm.lie_down(super().next_deadline)
+                alarm.lie_down(self._next_deadline())
             raise
         alarm.lie_down(deadline)
         return deadline
