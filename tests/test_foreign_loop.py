@@ -189,6 +189,19 @@ def test_the_first_one_changes_before_the_loop_looks(loop: Loop) -> None:
 
 
 @every_kind
+def test_what_is_long_past(loop: Loop) -> None:
+    with loop.clock.timer_group() as timers:
+        timers.call_later(10, int)
+        loop.called()
+        assert loop.advance() == 1010
+        first = timers.call_at(-inf, int)
+        assert loop.called() == 1
+        first.cancel()
+        timers.call_later(5, int)
+        assert loop.called() == 1
+
+
+@every_kind
 def test_reading_the_next_deadline_is_being_told(loop: Loop) -> None:
     with loop.clock.timer_group() as timers:
         timer = timers.call_later(10, int)
@@ -850,6 +863,20 @@ def test_a_task_in_another_thread_is_the_last() -> None:
     assert loop.called()
     with pytest.raises(ClockGone):
         loop.driver.advance_timers()
+
+
+def test_another_thread_cancels_the_last_timer() -> None:
+    loop = Loop(shared)
+    with loop.clock.timer_group() as timers:
+        timer = timers.call_later(inf, int)
+        assert loop.advance() is None
+        loop.clock.close()
+        assert loop.called() == 1
+        assert loop.advance() is None
+        in_a_thread(timer.cancel)
+        assert loop.called() == 1
+        with pytest.raises(ClockGone):
+            loop.driver.advance_timers()
 
 
 def test_very_many_messages() -> None:
