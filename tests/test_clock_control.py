@@ -698,7 +698,7 @@ def test_what_mock_clock_leaves_out(
     assert re.search(cause, str(caught.value.__cause__))
 
 
-@pytest.mark.parametrize("name", ["instant", "now", "autojump_treshold"])
+@pytest.mark.parametrize("name", ["moment", "jumps", "autojump_treshold"])
 def test_mistyped_names(name: str) -> None:
     control: Any = ClockControl()
     message = f"'ClockControl' object has no attribute {name!r}"

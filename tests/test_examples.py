@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import runpy
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 OUTPUTS = sorted(EXAMPLES.glob("*.txt"))
 # No virtual clock is for several runs at once.
-IN_REAL_TIME = {"by_hand", "cores", "threads"}
+IN_REAL_TIME = {"by_hand", "cores", "frames", "threads", "wake_up"}
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def run_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
             return events
 
     monkeypatch.setattr(selectors, "DefaultSelector", JumpingSelector)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda self: now)
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, lambda self: now)
 

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import email.utils
+import gzip
+import http.cookiejar
+import http.cookies
+import imaplib
+import io
+import logging
+import os
+import re
+import sqlite3
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+import xmlrpc.client
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
+from operator import methodcaller
+from pathlib import Path
+from time import asctime as imported_asctime
+from time import ctime as imported_ctime
 from time import time as imported_before
+from typing import Any
 
 import pytest
 import time_machine
@@ -188,6 +209,261 @@ def test_before_1970() -> None:
     with control.patch_stdlib():
         assert time.time() == -0.75
         assert now().isoformat() == "1969-12-31T23:59:59.250000+00:00"
+
+
+# --- what follows, and what stays real ---
+
+NOON = Y2K + timedelta(hours=12)  # which is in the year 2000 in every timezone
+
+
+def record() -> logging.LogRecord:
+    return logging.LogRecord("name", logging.INFO, "path", 1, "message", (), None)
+
+
+def in_zip() -> int:
+    archive = zipfile.ZipFile(io.BytesIO(), "w")
+    archive.writestr("name", "content")
+    return archive.infolist()[0].date_time[0]
+
+
+def in_gzip() -> float:
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb") as packed:
+        packed.write(b"content")
+    with gzip.GzipFile(fileobj=io.BytesIO(file.getvalue())) as unpacked:
+        unpacked.read()
+        assert unpacked.mtime is not None
+        return float(unpacked.mtime)
+
+
+def is_expired(at: datetime.datetime) -> bool:
+    cookie: Any = http.cookiejar.Cookie(
+        0, "a", "b", None, False, "", True, False, "/", True, False,
+        int(at.timestamp()), False, None, None, {},
+    )  # fmt: skip
+    return bool(cookie.is_expired())
+
+
+def ticks_of(made: uuid.UUID) -> datetime.datetime:
+    """Those of the Gregorian calendar."""
+    return datetime.datetime(1582, 10, 15, tzinfo=UTC) + timedelta(
+        microseconds=made.time // 10
+    )
+
+
+class Subclass(datetime.datetime): ...
+
+
+FOLLOWS: dict[str, Callable[[], Any]] = {
+    "time.ctime": lambda: time.ctime(),
+    "time.ctime(None)": lambda: time.ctime(None),
+    "time.asctime": lambda: time.asctime(),
+    "time.strftime": lambda: time.strftime("%Y"),
+    "time.localtime": lambda: time.localtime(),
+    "time.gmtime": lambda: time.gmtime(),
+    "time.time": time.time,
+    "time.time_ns": lambda: time.time_ns() / 10**9,
+    "datetime.today": datetime.datetime.today,
+    # (Not as an attribute, which is deprecated.)
+    "datetime.utcnow": lambda: methodcaller("utcnow")(datetime.datetime),
+    "datetime.now of a subclass": lambda: Subclass.now(),
+    "date.today": datetime.date.today,
+    "email.utils.formatdate": lambda: email.utils.formatdate()[5:],
+    "email.utils.localtime": email.utils.localtime,
+    "email.utils.make_msgid": lambda: (
+        int(email.utils.make_msgid()[1:].partition(".")[0]) / 100
+    ),
+    "logging's created": lambda: record().created,
+    "logging's asctime": lambda: logging.Formatter("%(asctime)s").format(record()),
+    "uuid.uuid1": lambda: ticks_of(uuid.uuid1()),
+    "zipfile": in_zip,
+    "gzip": in_gzip,
+    "http.cookies": lambda: http.cookies.Morsel.OutputString(morsel())[-24:],
+    "imaplib": lambda: imaplib.Time2Internaldate(time.time())[8:],
+    "xmlrpc": lambda: str(xmlrpc.client.DateTime()),
+}
+if sys.version_info >= (3, 14):
+    FOLLOWS["uuid.uuid7"] = lambda: uuid.uuid7().time / 1000
+
+
+def morsel() -> http.cookies.Morsel[str]:
+    cookie = http.cookies.SimpleCookie({"a": "b"})
+    cookie["a"]["expires"] = 1
+    return cookie["a"]
+
+
+def year(told: Any) -> int:
+    if isinstance(told, time.struct_time):
+        return told.tm_year
+    if isinstance(told, str):
+        return int(re.findall(r"\d{4}", told)[-1 if told[0].isalpha() else 0])
+    if isinstance(told, float):
+        told = time.gmtime(told).tm_year
+    return told if isinstance(told, int) else told.year
+
+
+@pytest.mark.parametrize("name", FOLLOWS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_follows(name: str) -> None:
+    with ClockControl(NOON).patch_stdlib():
+        assert year(FOLLOWS[name]()) == 2000
+    assert year(FOLLOWS[name]()) > 2020
+
+
+def test_whether_cookies_are_expired() -> None:
+    with ClockControl(NOON).patch_stdlib():
+        assert is_expired(NOON - timedelta(seconds=1))
+        assert not is_expired(NOON + timedelta(seconds=1))
+
+
+def in_sqlite(what: str) -> str:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return str(connection.execute(f"select {what}").fetchone()[0])
+
+
+def touched() -> float:
+    with tempfile.NamedTemporaryFile() as file:
+        os.utime(file.name, (0, 0))
+        os.utime(file.name)
+        return os.stat(file.name).st_mtime
+
+
+def written() -> float:
+    with tempfile.NamedTemporaryFile() as file:
+        return os.stat(file.name).st_mtime
+
+
+# By what the documentation calls them.
+STAYS_REAL: dict[str, Callable[[], Any]] = {
+    "os.stat": written,
+    "os.utime": touched,
+    "CURRENT_TIMESTAMP": lambda: in_sqlite("CURRENT_TIMESTAMP"),
+    "datetime('now')": lambda: in_sqlite("datetime('now')"),
+    "from time import ctime": imported_ctime,
+    "Other processes": lambda: (
+        subprocess.run(
+            [sys.executable, "-c", "import time; print(time.ctime())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    ),
+}
+if sys.platform == "linux":
+    STAYS_REAL["CLOCK_TAI"] = lambda: time.clock_gettime(time.CLOCK_TAI)
+
+# These count from anywhere.
+STAYS_MONOTONIC: dict[str, Callable[[], float]] = {
+    "time.monotonic": time.monotonic,
+    "time.perf_counter": time.perf_counter,
+    "os.times": lambda: os.times().elapsed,
+    "time.process_time": time.process_time,
+    "asyncio": lambda: run_in_asyncio(),
+}
+
+
+def run_in_asyncio() -> float:
+    async def main() -> float:
+        return asyncio.get_running_loop().time()
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def documented() -> str:
+    docs = Path(__file__).parent.parent / "docs" / "testing.rst"
+    return docs.read_text().partition("What stays real\n----")[2]
+
+
+@pytest.mark.parametrize("name", STAYS_REAL)
+def test_what_stays_real(name: str, documented: str) -> None:
+    assert name in documented
+    with ClockControl(NOON).patch_stdlib():
+        assert year(STAYS_REAL[name]()) > 2020
+
+
+@pytest.mark.parametrize("name", STAYS_MONOTONIC)
+def test_what_only_counts(name: str, documented: str) -> None:
+    assert name in documented
+    control = ClockControl(NOON)
+    with control.patch_stdlib():
+        before = STAYS_MONOTONIC[name]()
+        control.jump(1e6)
+        assert before <= STAYS_MONOTONIC[name]() < before + 1000
+
+
+# --- the two that time-machine leaves out ---
+
+
+def test_their_arguments() -> None:
+    then = time.gmtime(0)
+    with ClockControl(NOON).patch_stdlib():
+        assert time.ctime(0) == imported_ctime(0)
+        assert time.asctime(then) == imported_asctime(then)
+        assert time.asctime(then) == "Thu Jan  1 00:00:00 1970"
+        mistakes: list[tuple[Any, ...]] = [
+            (time.ctime, "0"),
+            (time.ctime, 0, 0),
+            (time.asctime, None),
+            (time.asctime, then, then),
+        ]
+        for fn, *args in mistakes:
+            with pytest.raises(TypeError):
+                fn(*args)
+
+
+def test_what_was_there_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def somebodys(*_: object) -> str:
+        return "somebody's"
+
+    before = time.ctime, time.asctime
+    control, other = ClockControl(NOON), ClockControl()
+    first, second = control.patch_stdlib(), other.patch_stdlib()
+    first.__enter__()
+    second.__enter__()
+    assert year(time.ctime()) == year(time.asctime()) == 1970
+    first.__exit__(None, None, None)
+    assert year(time.ctime()) == year(time.asctime()) == 1970
+    second.__exit__(None, None, None)
+    assert (time.ctime, time.asctime) == before
+
+    monkeypatch.setattr(time, "ctime", somebodys)
+    with control.patch_stdlib():
+        assert time.ctime() == "somebody's"
+    assert time.ctime is somebodys
+
+
+def test_somebody_else_replaces_them_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ClockControl(NOON).patch_stdlib():
+        kept = time.ctime
+        monkeypatch.setattr(time, "ctime", str)
+    assert time.ctime is str
+    monkeypatch.undo()
+    assert time.ctime is kept
+    assert year(kept()) == year(time.ctime()) > 2020
+    with ClockControl(NOON).patch_stdlib():
+        assert year(kept()) == year(time.ctime()) == 2000
+    assert time.ctime is imported_ctime
+
+
+def test_in_several_threads() -> None:
+    def use() -> None:
+        barrier.wait()
+        for _ in range(100):
+            with ClockControl(NOON).patch_stdlib():
+                assert year(time.ctime()) == year(time.asctime()) == 2000
+        done.append(None)
+
+    before = time.ctime, time.asctime
+    done: list[None] = []
+    barrier = threading.Barrier(4)
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 4
+    assert (time.ctime, time.asctime) == before
 
 
 # --- blocks ---

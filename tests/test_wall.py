@@ -167,24 +167,6 @@ def test_a_daily_tick() -> None:
 
 @VALUES
 @given(instants, st.integers(1, 10**9))
-def test_timestamps(start: float, length: int) -> None:
-    """A float may be later than the system time that it is made of."""
-
-    async def main() -> None:
-        async with open_clock() as clock:
-            when = clock.system_time().replace(microsecond=0) + timedelta(
-                seconds=length
-            )
-            await clock.delay(when.timestamp() - clock.system_time().timestamp())
-            assert when <= clock.system_time() <= when + MICROSECOND
-
-    control = jumping()
-    control.jump(start)
-    trio.run(main, clock=control)
-
-
-@VALUES
-@given(instants, st.integers(1, 10**9))
 def test_what_the_standard_library_tells(start: float, length: int) -> None:
     async def main() -> None:
         whole = int(time.time()) + length

@@ -11,7 +11,7 @@ import datetime
 import trio
 
 import trio_clockrt
-from trio_clockrt import Clock, InactiveClock, Isolated, Shared, TimerNursery
+from trio_clockrt import Clock, InactiveClock, Isolated, Shared, TimerNursery, testing
 from trio_clockrt.affinity import Affinity, pinned_affinities, run_per_core
 
 
@@ -29,6 +29,11 @@ async def times(clock: Clock, timers: TimerNursery) -> None:
     await clock.delay(None)  # type: ignore[arg-type]
     await clock.delay_until(datetime.timedelta(1))  # type: ignore[arg-type]
     await clock.delay_until(datetime.datetime.now())  # type: ignore[arg-type]
+    await clock.sleep(1)  # type: ignore[attr-defined]
+    clock.now()  # type: ignore[attr-defined]
+    timers.call_later(1, print).stop()  # type: ignore[attr-defined]
+    timers.call_soon(print)  # type: ignore[attr-defined]
+    clock[0]  # type: ignore[index]
     clock.periodic("1")  # type: ignore[arg-type]
     clock.periodic(1, missed="burst")  # type: ignore[arg-type]
     clock.move_on_at(datetime.timedelta(1))  # type: ignore[arg-type]
@@ -54,6 +59,8 @@ async def blocks(clock: Clock) -> None:
         _: tuple[Clock, trio_clockrt.ClockDriver] = (activated, driver)
     async with InactiveClock().activate() as wrong:
         wrong.delay(1)  # type: ignore[attr-defined]
+    async with trio_clockrt.open_clock() as (_clock, _driver):  # type: ignore[misc]
+        pass
     with InactiveClock().activate():  # type: ignore[attr-defined]
         pass
     scope: trio.CancelScope
@@ -106,6 +113,22 @@ def cores(affinities: list[Affinity]) -> None:
 async def cores_from_a_task() -> None:
     results: list[str] = await trio.to_thread.run_sync(run_per_core, on_core, 1)
     results.sort()
+
+
+def elsewhere() -> None:
+    from trio_clockrt import ClockControl  # type: ignore[attr-defined]
+
+    trio_clockrt.run_per_core(on_core, 1)  # type: ignore[attr-defined]
+    ClockControl().tick(1)
+    testing.ClockControl().tick(1)  # type: ignore[attr-defined]
+
+
+def loops(recipe: InactiveClock) -> None:
+    clock, driver = recipe.activate_manual(on_earlier=print)
+    driver.tick()  # type: ignore[attr-defined]
+    clock.timer_group()
+    recipe.activate_manual(on_earlier=two)  # type: ignore[arg-type]
+    recipe.activate_manual(print)  # type: ignore[call-arg]
 
 
 def private() -> None:

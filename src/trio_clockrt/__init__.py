@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ._clock import Clock
 from ._driver import ClockDriver, DriverStatistics
 from ._errors import ClockGone
+from ._hints import look_elsewhere
 from ._inactive_clock import InactiveClock, Isolated, Shared, open_clock
 from ._periodic import MissedTick, PeriodicTimer
 from ._public_names import show_public_names
@@ -36,12 +37,13 @@ __version__ = "0.1.0"
 
 show_public_names(__name__)
 
+# Hidden from type checkers, which are to find what is not here.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        if name != "testing":
+            look_elsewhere(name)
         # For annotations that name it. Only tests need it, so nothing else imports it.
-        if name == "testing":
-            from importlib import import_module
+        from importlib import import_module
 
-            return import_module(".testing", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module(".testing", __name__)

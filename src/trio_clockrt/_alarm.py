@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import partial
 from math import inf
+from sys import float_info
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -25,6 +26,9 @@ from ._state import Alarm
 if TYPE_CHECKING:
     from ._driver import ClockDriver
     from ._state import State
+
+# Sooner is the same, but ``-inf`` is the deadline of a driver that is awake.
+LONG_AGO = -float_info.max
 
 
 class DriverAlarm(Alarm):
@@ -48,6 +52,8 @@ class DriverAlarm(Alarm):
     def is_over(self) -> bool:
         """Whether the run has ended, and whoever is still asleep will never wake up."""
         return not post(self._token, int)
+
+    def call(self) -> None: ...
 
     @abstractmethod
     def wake(self) -> None: ...
@@ -109,6 +115,8 @@ class ManualAlarm:
     def move(self, deadline: float) -> None: ...
 
     def wake_soon(self, _: object = None) -> None: ...
+
+    def call(self) -> None: ...
 
     def is_over(self) -> bool:
         return False

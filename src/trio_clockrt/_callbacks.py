@@ -33,6 +33,27 @@ def check_callback(fn: Callable[..., object]) -> None:
         )
 
 
+def check_notice(fn: object, name: str) -> None:
+    """Refuse what cannot be a synchronous function without arguments."""
+    wanted = "a synchronous function without arguments"
+    _check_callable(fn, name, wanted)
+    if _code_flags(fn) & _NOT_PLAIN:
+        raise TypeError(
+            f"`{name}` must be {wanted}, but {fn!r} is async or a generator, and "
+            "calling it would not run it"
+        )
+
+
+def check_notice_result(fn: object, result: object, name: str) -> None:
+    """Refuse what such a function cannot have returned."""
+    if inspect.isawaitable(result):
+        _close(result)
+        raise TypeError(
+            f"`{name}` must be a synchronous function, but {fn!r} returned {result!r}, "
+            "which nobody awaits"
+        )
+
+
 def check_async_fn(async_fn: Callable[..., object]) -> None:
     """Refuse what cannot be an async function, as far as can be told now."""
     _check_callable(async_fn, "async_fn", "an async function")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from datetime import timedelta
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
 
 from ._affinity import Affinity
 from ._durations import later, to_instant, to_seconds
+from ._hints import hints
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
@@ -23,6 +24,7 @@ from ._typing import Self
 from ._waiters import TaskWaiter, ThreadWaiter, is_in_worker_thread
 
 
+@hints
 class Clock(SimpleClock):
     """One clock object to pass around: time, delays, ticks, timeouts and timers.
 
@@ -547,3 +549,14 @@ class Clock(SimpleClock):
     def __repr__(self) -> str:
         closed = ", closed" if self._ownership is None else ""
         return f"<Clock {self._state}{closed}>"
+
+    # Hidden from type checkers, which are to find this mistake.
+    if not TYPE_CHECKING:
+        # Python asks this where it wants to unpack something. (With `__iter__`, a clock
+        # would be an `Iterable`.)
+        def __getitem__(self, index: object) -> NoReturn:
+            raise TypeError(
+                "a Clock cannot be unpacked or indexed. open_clock() makes a clock "
+                "alone; to have its driver as well: "
+                "`async with InactiveClock().activate() as (clock, driver):`"
+            )

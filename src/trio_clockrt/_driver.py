@@ -21,6 +21,7 @@ from trio.lowlevel import (
 from ._alarm import DriverAlarm
 from ._durations import to_instant
 from ._errors import ClockGone, raise_all
+from ._hints import Hinted, hints
 from ._state import State
 from ._uncopied import Uncopied
 from ._waiters import wait_for_end
@@ -55,7 +56,8 @@ class DriverStatistics:
     lateness_max: float | None
 
 
-class ClockDriver(Uncopied):
+@hints
+class ClockDriver(Hinted, Uncopied):
     """Advances the timers of one activation.
 
     `InactiveClock.activate` makes one and runs it in a system task, so there is
@@ -84,6 +86,9 @@ class ClockDriver(Uncopied):
             None
             True
         """
+        return self._next_deadline()
+
+    def _next_deadline(self) -> float | None:
         state = self._state
         try:
             state.check_home()
@@ -140,7 +145,7 @@ class ClockDriver(Uncopied):
         state.end_if_unused()
         if not state.alive:
             raise state.gone()
-        return self.next_deadline
+        return self._next_deadline()
 
     def statistics(self) -> DriverStatistics:
         """Some counts, as a `DriverStatistics`.

@@ -6,6 +6,8 @@ from datetime import timedelta
 from math import inf, isfinite, isnan, nextafter, ulp
 from numbers import Real
 
+from ._hints import about_value
+
 # A period becomes too short to be told from zero as the clock's instants grow. This is
 # to refuse at once what never made sense.
 _SHORTEST_PERIOD = 1e-9
@@ -121,7 +123,8 @@ def _to_float(value: object, name: str, wanted: str) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be {wanted}, not {_shown(value)}")
+        hint = about_value(value)
+        raise TypeError(f"`{name}` must be {wanted}, not {_shown(value)}{hint}")
     try:
         return float(value)
     except OverflowError:

@@ -23,8 +23,10 @@ import trio_clockrt
 from ._affinity import Affinity
 from ._alarm import DriverAlarm, ManualAlarm, TrioAlarm
 from ._block import AsyncBlock
+from ._callbacks import check_notice
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
+from ._foreign_loop import LoopAlarm, LoopDriver
 from ._shared_state import SharedState
 from ._state import State
 from ._time_source import RunSource, SystemSource, TimeSource
@@ -220,7 +222,9 @@ class InactiveClock(Generic[S]):
         self._check()
         return _Activation(self)
 
-    def activate_manual(self) -> tuple[Clock, ClockDriver]:
+    def activate_manual(
+        self, *, on_earlier: Callable[[], object] | None = None
+    ) -> tuple[Clock, ClockDriver]:
         """Make the clock run without Trio: you call `ClockDriver.advance_timers`.
 
         For other event loops, for threads, and for programs that only want timers. Set
@@ -235,10 +239,36 @@ class InactiveClock(Generic[S]):
         in the same thread calls `ClockDriver.advance_timers`, say another task, or
         the host of a guest run.
 
+        A loop that sleeps until the deadline it was told does not notice a timer that
+        is set meanwhile, for an earlier instant. Pass *on_earlier*, which makes it wake
+        up: see :doc:`other_loops`. It is called
+
+        * when a timer becomes the next one to be due, earlier than what
+          `ClockDriver.advance_timers` has returned, or `ClockDriver.next_deadline` has
+          told, last; or when neither has been asked yet;
+        * when nobody uses the clock any more, so that the next
+          `ClockDriver.advance_timers` raises `ClockGone`.
+
+        While `ClockDriver.advance_timers` is under way it is not called, as that
+        returns the deadline. It is called by whatever sets the timer, when that is
+        done: in the thread of the clock, or on a shared clock in any thread. An owner
+        may go in any thread and at any moment. It should do no more than wake the loop,
+        as :meth:`asyncio.loop.call_soon_threadsafe` does, and in a way that lasts: the
+        loop may be just about to sleep. A call too many does no harm.
+
+        An exception that it raises leaves the call that set the timer, which stays set;
+        a task, a thread or a timeout does not begin to wait then. Where no such call
+        is to be found (a finalizer has set the timer in the middle of something else,
+        or an owner has gone), it comes out of the next `ClockDriver.advance_timers`.
+
+        Args:
+            on_earlier: A synchronous function without arguments.
+
         Returns:
             tuple[Clock, ClockDriver]: the clock and its driver.
 
         Raises:
+            TypeError: if *on_earlier* is something else.
             RuntimeError: if this recipe has been activated before.
 
         Example::
@@ -252,15 +282,39 @@ class InactiveClock(Generic[S]):
             0
             1
             2
+
+        With a loop that wants to be told::
+
+            >>> recipe = InactiveClock()
+            >>> tell = functools.partial(print, "sleep for less")
+            >>> clock, driver = recipe.activate_manual(on_earlier=tell)
+            >>> with clock.timer_group() as timers:
+            ...     timer = timers.call_later(60, print, "a minute later")
+            ...     print(driver.advance_timers() == timer.when)
+            ...     later = timers.call_later(90, print, "too late to matter")
+            ...     sooner = timers.call_later(30, print, "half a minute later")
+            sleep for less
+            True
+            sleep for less
         """
+        loop = make_driver = None
+        if on_earlier is not None:
+            check_notice(on_earlier, "on_earlier")
+            loop = LoopAlarm()
+            make_driver = partial(LoopDriver, loop, on_earlier)
         self._take()
         source: TimeSource = SystemSource()
-        alarm = ManualAlarm()
+        alarm = loop or ManualAlarm()
         if self._control is not None:
             source = self._control._time_source
-            alarm = self._control._make_lone_alarm()
+            alarm = self._control._make_lone_alarm(loop)
         return activate_alone(
-            source, alarm, "activate_manual()", self._kind, self._affinity
+            source,
+            alarm,
+            "activate_manual()",
+            self._kind,
+            self._affinity,
+            make_driver or ClockDriver,
         )
 
     def _check_isolated(self, what: str) -> None:
@@ -358,6 +412,29 @@ def open_clock() -> AbstractAsyncContextManager[Clock]:
     return _OpenClock()
 
 
+class _Pair(tuple[Clock, ClockDriver]):
+    """A clock and its driver."""
+
+    __slots__ = ()
+
+    # Hidden from type checkers, which are to find this mistake.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"this has no attribute {name!r}: it is a pair, a Clock and its "
+                f"ClockDriver; unpack it: {_USAGE}, or `clock, driver = "
+                "InactiveClock().activate_manual()`. For a clock alone: "
+                "`async with open_clock() as clock:`",
+                name=name,
+                obj=self,
+            )
+
+
+def _pair(clock: Clock, driver: ClockDriver) -> tuple[Clock, ClockDriver]:
+    return _Pair((clock, driver))
+
+
 class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
     """The block in which a clock is alive.
 
@@ -413,7 +490,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "is too late to activate a clock"
             ) from None
         self._scope.__enter__()
-        return Clock(state, state.own()), driver
+        return _pair(Clock(state, state.own()), driver)
 
     @enable_ki_protection
     async def __aexit__(
@@ -476,6 +553,7 @@ def activate_alone(
     name: str,
     kind: type[State] = State,
     affinity: Affinity | None = None,
+    make_driver: Callable[[State], ClockDriver] = ClockDriver,
 ) -> tuple[Clock, ClockDriver]:
     """Make a clock that no Trio task drives, in the current thread."""
     state = kind(
@@ -487,6 +565,6 @@ def activate_alone(
         name=name,
         affinity=affinity,
     )
-    driver = ClockDriver(state)
+    driver = make_driver(state)
     alarm.tie(driver, state)
-    return Clock(state, state.own()), driver
+    return _pair(Clock(state, state.own()), driver)

@@ -25,7 +25,7 @@ from ._state import State
 from ._timer_queue import TimerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import Protocol
 
     from ._state import Dependent, Waiter
@@ -71,6 +71,8 @@ class SharedState(State):
         self._thread = get_ident()
         self._reading = False
         self._defect: BaseException | None = None
+        # What is to be called when the messages have been read.
+        self._afterwards: list[Callable[[], object]] = []
         if self.driven:
             self.note_run()
 
@@ -118,12 +120,19 @@ class SharedState(State):
         self._dependents.pop(dependent, None)
         if not self.in_use:
             self._alarm.wake_soon()
+        else:
+            self._wake_loop_if_unused()
 
     def add(self, waiter: Waiter) -> None:
         if self._home is None:
             raise self.gone()
         self._tell_of_the_end(waiter, self._dependents)
-        self.deliver(self.replace((), waiter))
+        urgent = self.replace((), waiter)
+        try:
+            self.deliver(urgent)
+        except BaseException:
+            waiter._not_set()
+            raise
 
     def discard(self, waiter: Waiter) -> None:
         self._dependents.pop(waiter, None)
@@ -142,6 +151,10 @@ class SharedState(State):
             return False
         when = inf if new is None else new.when
         self._postponed.append(partial(self._replace, old, new, when))
+        if not self.driven:
+            # Nothing makes a loop sleep for longer.
+            crowded = new is not None and len(self._postponed) > _MESSAGES
+            return when < self._alarm.deadline or crowded
         for waiter in old:
             when = min(when, waiter.when)
         return when <= self._alarm.deadline or len(self._postponed) > _MESSAGES
@@ -154,11 +167,20 @@ class SharedState(State):
             self._wake_reader()
             if self.driven and len(self._postponed) > 2 * _MESSAGES:
                 sleep(_PAUSE)
+        else:
+            self._wake_loop_if_unused()
 
     def _wake_reader(self) -> None:
         home = self._home
         if isinstance(home, TrioToken):
             post(home, self._read_some)
+        else:
+            self._alarm.call()
+
+    def _wake_loop_if_unused(self) -> None:
+        # It cannot be known here whether somebody else does, from messages unread.
+        if not self.driven and self._ownership() is None:
+            self._alarm.wake_soon()
 
     def _read_some(self) -> None:
         if self.alive:
@@ -195,9 +217,16 @@ class SharedState(State):
 
     def _rearm_and_look_again(self) -> None:
         self._rearm_undisturbed()
+        calls, self._afterwards = self._afterwards, []
         if self._postponed:
             # Whoever has left it may have seen an earlier alarm than there is now.
             self._wake_reader()
+        else:
+            for fn in calls:
+                fn()
+
+    def afterwards(self, fn: Callable[[], object]) -> None:
+        self._afterwards.append(fn)
 
     def _read(self, how_many: int) -> None:
         # The end, which may come in another thread, leaves this one alone.

@@ -49,6 +49,8 @@ class Entry:
 
     def _clock_gone(self) -> None: ...
 
+    def _not_set(self) -> None: ...
+
     def __repr__(self) -> str:
         return repr(self._timer)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ._hints import Hinted, hints
 from ._stopwatch import Stopwatch
 from ._time_source import SystemSource, TimeSource
 from ._typing import Self
 
 
-class SimpleClock:
+@hints
+class SimpleClock(Hinted):
     """Tells the time and measures it, without timers.
 
     For code that only reads the time: it takes a `SimpleClock`, and a test or a

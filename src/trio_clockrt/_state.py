@@ -64,6 +64,10 @@ class Waiter(Protocol):
 
     def _clock_gone(self) -> None: ...
 
+    def _not_set(self) -> None:
+        """It has been registered, and an exception leaves the call that did so."""
+        ...
+
 
 class Dependent(Protocol):
     """Somebody who is told when the clock goes, whether or not a timer is pending."""
@@ -86,6 +90,10 @@ class Alarm(Protocol):
 
     def is_over(self) -> bool:
         """Whether the driver has gone without a word."""
+        ...
+
+    def call(self) -> None:
+        """Ask a loop that is not Trio's to come; this raises what that raises."""
         ...
 
 
@@ -290,7 +298,7 @@ class State:
         if self._home is None:
             raise self.gone()  # meanwhile
         if self._changing:
-            self._postponed.append(partial(self.add, waiter))
+            self._postponed.append(partial(self.keep_failure, self.add, waiter))
             return
         try:
             self._changing = True
@@ -301,7 +309,11 @@ class State:
         finally:
             self._changing = False
         if self._postponed:
-            self._catch_up()
+            try:
+                self._catch_up()
+            except BaseException:
+                waiter._not_set()
+                raise
 
     def discard(self, waiter: Waiter) -> None:
         """Cancel, if it is registered. The driver will not wake up for it."""
@@ -321,7 +333,8 @@ class State:
         if self._home is None:
             return  # whatever is left is about to be told
         if self._changing:
-            self._postponed.append(partial(self._replace, old, new, when))
+            replace = partial(self.keep_failure, self._replace, old, new, when)
+            self._postponed.append(replace)
             return
         try:
             self._changing = True
@@ -343,6 +356,27 @@ class State:
             self._changing = False
         if self._postponed:
             self._catch_up()
+
+    def afterwards(self, fn: Callable[[], object]) -> None:
+        """Call it when the change that is under way is done.
+
+        That is before what finalizers have put off, so that an exception leaves the
+        call that makes the change, and no other.
+        """
+        self._postponed.appendleft(partial(self._call_and_go_on, fn))
+
+    def _call_and_go_on(self, fn: Callable[[], object]) -> None:
+        try:
+            fn()
+        finally:
+            self._catch_up()
+
+    def keep_failure(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call what nobody waits for: `advance_timers` raises its exception."""
+        try:
+            fn(*args)
+        except Exception as exc:
+            self.failures.append((None, exc))
 
     def take_failures(self, group: object = None) -> list[BaseException]:
         """What callbacks have raised, those of one *group* or all."""

@@ -87,5 +87,8 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
             self._gone = not self._scope.cancel_called
             self._scope.cancel()
 
+    def _not_set(self) -> None:
+        self._state.discard(self)
+
     def _give_up(self) -> tuple[Timeout]:
         return (self,)

@@ -16,13 +16,15 @@ import trio_clockrt
 
 from ._callbacks import call, check_result
 from ._durations import later, to_seconds
+from ._hints import Hinted, hints
 from ._uncopied import Uncopied
 
 if TYPE_CHECKING:
     from ._periodic import Grid
 
 
-class Timer(Uncopied):
+@hints
+class Timer(Hinted, Uncopied):
     """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
 
     A timer belongs to its group until the group's block ends, and it can be used
@@ -175,6 +177,8 @@ class Timer(Uncopied):
 
     def _clock_gone(self) -> None:
         self._group._pending.pop(self, None)
+
+    def _not_set(self) -> None: ...
 
     def __repr__(self) -> str:
         name = getattr(self._fn, "__qualname__", None) or repr(self._fn)

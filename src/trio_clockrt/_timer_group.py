@@ -13,6 +13,7 @@ from ._block import SyncBlock
 from ._callbacks import check_callback
 from ._durations import later, to_instant, to_seconds
 from ._errors import raise_all
+from ._hints import Hinted, hints
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
 from ._state import State
@@ -23,7 +24,8 @@ from ._uncopied import Uncopied
 ArgsT = TypeVarTuple("ArgsT")
 
 
-class TimerGroup(Uncopied):
+@hints
+class TimerGroup(Hinted, Uncopied):
     """Timers that call functions. Where there is Trio, see `TimerNursery`.
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of

@@ -23,6 +23,7 @@ from trio.lowlevel import (
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import later, to_instant, to_seconds
+from ._hints import hints
 from ._post import post
 from ._state import State
 from ._timer import Timer
@@ -33,6 +34,7 @@ from ._waiters import is_there, who_waits
 ArgsT = TypeVarTuple("ArgsT")
 
 
+@hints
 class TimerNursery(TimerGroup):
     """A nursery for timers; `Clock.open_timers` opens one.
 

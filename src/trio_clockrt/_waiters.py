@@ -173,6 +173,9 @@ class TaskWaiter:
             task, self._task = self._task, None
             reschedule(task, outcome.Error(self._state.gone()))
 
+    def _not_set(self) -> None:
+        self.abort(None)
+
     def _give_up(self) -> tuple[TaskWaiter]:
         return (self,)
 
@@ -231,6 +234,8 @@ class ThreadWaiter:
 
     def _clock_gone(self) -> None:
         self._news.put(outcome.Error(self._state.gone()))
+
+    def _not_set(self) -> None: ...
 
 
 @enable_ki_protection

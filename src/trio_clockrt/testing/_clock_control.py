@@ -20,6 +20,7 @@ from .._durations import (
     to_seconds,
     to_step,
 )
+from .._hints import Hinted, hints
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
@@ -31,7 +32,7 @@ from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import nobody_moves_to, report
 from ._seed import SeededSchedule, check_seed
-from ._stand_alone import LoneAlarm, StandAlone
+from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import TrioToken
 
     from .._alarm import DriverAlarm
+    from .._foreign_loop import LoopAlarm
     from .._time_source import TimeSource
 
 
@@ -49,7 +51,8 @@ class _Real:
     clock = staticmethod(time.perf_counter)
 
 
-class ClockControl(Uncopied, trio.abc.Clock):
+@hints
+class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
@@ -192,8 +195,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     @rate.setter
     def rate(self, rate: float) -> None:
+        rate = to_rate(rate, "rate")
         self._check_moves_something()
-        self._time.rate = to_rate(rate, "rate")
+        self._time.rate = rate
         self._settings_changed()
 
     @property
@@ -227,8 +231,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
     @autojump_threshold.setter
     def autojump_threshold(self, threshold: float) -> None:
+        threshold = to_seconds(threshold, "autojump_threshold")
         self._check_moves_something()
-        self._idleness.threshold = to_seconds(threshold, "autojump_threshold")
+        self._idleness.threshold = threshold
         self._settings_changed()
 
     def jump(self, seconds: float | timedelta) -> None:
@@ -255,8 +260,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> control.current_time()
             1.0
         """
+        step = self._forward(seconds)
         self._check_moves_something()
-        self._time.add(self._forward(seconds))
+        self._time.add(step)
         self._by_hand.arrive()
 
     def advance(self, seconds: float | timedelta) -> None:
@@ -298,8 +304,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             40.0
             60.0
         """
+        step = self._forward(seconds)
         self._check_moves_something()
-        self._by_hand.advance(self._forward(seconds))
+        self._by_hand.advance(step)
 
     @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
@@ -487,8 +494,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> control.current_time()
             946684800.0
         """
+        when = _aware(when, "when")
         self._check_moves_something()
-        self._time.set_system_time(_aware(when, "when"))
+        self._time.set_system_time(when)
         self._by_hand.arrive()
 
     def adjust_system_time(self, seconds: float | timedelta) -> None:
@@ -512,8 +520,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             >>> print(control.to_simple_clock().system_time(), control.current_time())
             1969-12-31 23:59:59+00:00 0.0
         """
+        step = to_step(seconds, "seconds")
         self._check_moves_something()
-        self._time.step_system_time(to_step(seconds, "seconds"))
+        self._time.step_system_time(step)
 
     def patch_stdlib(self) -> AbstractContextManager[None]:
         """Make the standard library tell this system time too, with ``with``.
@@ -521,9 +530,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
         As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
         `time.time`, `time.gmtime` and the like follow the control, each time that they
         are called: in the whole process, in every thread, and also where somebody has
-        imported them before. `time.monotonic` and `time.perf_counter` stay real, and
-        so does the local timezone. Blocks may overlap, and then the one that was
-        opened last counts.
+        imported them before. (`time.ctime` and `time.asctime` only where they are
+        looked up in the module at each call.) `time.monotonic` and `time.perf_counter`
+        stay real, and so does the local timezone; :doc:`testing` lists what else does.
+        Blocks may overlap, and then the one that was opened last counts.
 
         This needs time-machine, an extra of this library: ``pip install 'time-machine
         >= 3, < 4'``. It takes the place of freezegun, whose ``freeze_time`` stops the
@@ -646,8 +656,10 @@ class ClockControl(Uncopied, trio.abc.Clock):
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
-    def _make_lone_alarm(self) -> LoneAlarm:
+    def _make_lone_alarm(self, loop: LoopAlarm | None = None) -> LoneAlarm:
         self._used = self._tells = True
+        if loop is not None:
+            return LoneLoopAlarm(self._others, loop)
         return LoneAlarm(self._others)
 
     def _await_threads(self) -> AbstractContextManager[None]:
@@ -693,12 +705,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             # What is private, or a subclass of somebody's, is not ours to check.
             ours = type(self) is ClockControl and not name.startswith("_")
             if ours and not hasattr(ClockControl, name):
-                # With the latter two, Python says what it could have been.
-                raise AttributeError(
-                    f"{type(self).__name__!r} object has no attribute {name!r}",
-                    name=name,
-                    obj=self,
-                )
+                getattr(self, name)  # which says so, and what it could have been
             super().__setattr__(name, value)
 
 

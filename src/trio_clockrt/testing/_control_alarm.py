@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import inf
-from sys import float_info
 from typing import TYPE_CHECKING, Protocol
 
 from trio.lowlevel import (
@@ -14,14 +13,10 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from .._alarm import DriverAlarm
+from .._alarm import LONG_AGO, DriverAlarm
 
 if TYPE_CHECKING:
     from .._state import State
-
-
-# Sooner is the same, but ``-inf`` is the deadline of a driver that is awake.
-LONG_AGO = -float_info.max
 
 
 class Keeper(Protocol):

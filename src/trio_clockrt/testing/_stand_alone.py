@@ -10,11 +10,11 @@ from weakref import ref
 import trio
 from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
-from .._alarm import ManualAlarm
+from .._alarm import LONG_AGO, ManualAlarm
 from .._errors import ClockGone
 from .._lock import RLock
 from .._post import current_run, post
-from ._control_alarm import LONG_AGO, ControlAlarm
+from ._control_alarm import ControlAlarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import TrioToken
 
     from .._driver import ClockDriver
+    from .._foreign_loop import LoopAlarm
     from .._state import State
     from ._idleness import Idleness, NextStep
     from ._virtual_time import VirtualTime
@@ -93,6 +94,21 @@ class LoneAlarm(ManualAlarm):
         run = self.run()
         if run is not None and not post(run, self._fire_if_due):
             self._over = run
+
+
+class LoneLoopAlarm(LoneAlarm):
+    """The same, of a clock whose driver a loop has that sleeps as it is told."""
+
+    def __init__(self, keeper: StandAlone, loop: LoopAlarm) -> None:
+        super().__init__(keeper)
+        self._loop = loop
+
+    def move(self, deadline: float) -> None:
+        super().move(deadline)
+        self._loop.move(deadline)
+
+    def wake_soon(self, _: object = None) -> None:
+        self._loop.wake_soon()
 
 
 class StandAlone:

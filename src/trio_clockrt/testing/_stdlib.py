@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio.lowlevel import enable_ki_protection
@@ -11,6 +12,8 @@ from .._freezegun import is_freezing
 from .._lock import RLock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._virtual_time import VirtualTime
 
 
@@ -20,6 +23,8 @@ class StdlibPatch(SyncBlock[None, None]):
     time-machine makes them ask the traveller that has set out last, each time they are
     called. Ours ask the control. The travellers return in reverse order, whoever ends
     their journey, so each of ours tells the time of the patch that was opened last.
+
+    It leaves out two functions of `time`, so we put others in their place there.
     """
 
     _usage = "`with control.patch_stdlib():`"
@@ -54,12 +59,15 @@ class StdlibPatch(SyncBlock[None, None]):
             traveller: Any = self._travel.start()
             traveller.time_ns = self._time_ns
             _open.append(self)
+            _replace_texts()
 
     @enable_ki_protection
     def __exit__(self, *exc_info: object) -> None:
         with _lock:
             self._travel.stop()
             _open.remove(self)
+            if not _open:
+                _restore_texts()
 
     def _time_ns(self) -> int:
         # Another thread may have begun to ask when the last one was still open.
@@ -68,3 +76,37 @@ class StdlibPatch(SyncBlock[None, None]):
 
 _open: list[StdlibPatch] = []
 _lock = RLock()
+
+
+# A module may have taken these two, and call them when no patch is open any more. So
+# they know of none, and ask Python for the time.
+def _ctime(seconds: float | None = None, /) -> str:
+    return _texts[_ctime](time.time() if seconds is None else seconds)
+
+
+def _asctime(*when: Any) -> str:
+    return _texts[_asctime](*when or (time.localtime(),))
+
+
+# What was there before.
+_texts: dict[Callable[..., str], Callable[..., str]] = {
+    _ctime: time.ctime,
+    _asctime: time.asctime,
+}
+
+
+def _replace_texts() -> None:
+    for ours in _texts:
+        name = ours.__name__[1:]
+        there = getattr(time, name)
+        if there is not ours:
+            _texts[ours] = there
+            setattr(time, name, ours)
+
+
+def _restore_texts() -> None:
+    for ours, before in _texts.items():
+        name = ours.__name__[1:]
+        # What somebody else has put there meanwhile is theirs to take away.
+        if getattr(time, name) is ours:
+            setattr(time, name, before)

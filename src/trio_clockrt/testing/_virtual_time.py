@@ -59,6 +59,20 @@ class Moment:
             return to_nanoseconds(self.instant)
         return self.counted
 
+    @property
+    def is_counted(self) -> bool:
+        return self.instant == self.counted / NANOSECONDS
+
+    def system_time(self, wall: Wall, *, as_float: bool = False) -> int:
+        """In nanoseconds since 1970."""
+        return wall.read(
+            self.instant,
+            self.nanoseconds,
+            self.ahead,
+            counted=self.is_counted,
+            as_float=as_float,
+        )
+
     def has_come(self, deadline: float) -> bool:
         """Whether it is that late, to the nanosecond or to what floats tell."""
         return deadline <= self.instant or (
@@ -112,7 +126,7 @@ class Moment:
 
     def to_system_time(self, nanoseconds: int, wall: Wall) -> Moment:
         """Forward with the instant, or back without."""
-        step = nanoseconds - wall.read(self.instant, self.nanoseconds, self.ahead)
+        step = nanoseconds - self.system_time(wall)
         there = self.counting(max(step, 0))
         return evolve(there, ahead=nanoseconds - there.nanoseconds)
 
@@ -151,12 +165,11 @@ class VirtualTime:
     now = instant
 
     def system_nanoseconds(self) -> int:
-        """The system time, counted from the beginning of 1970."""
-        now = self._now(self._base)
-        return self._wall.read(now.instant, now.nanoseconds, now.ahead)
+        """The system time for `time.time_ns`, counted from the beginning of 1970."""
+        return self.present().system_time(self._wall, as_float=True)
 
     def system_time(self) -> datetime:
-        nanoseconds = self.system_nanoseconds()
+        nanoseconds = self.present().system_time(self._wall)
         try:
             return EPOCH + timedelta(microseconds=nanoseconds // 1000)
         except OverflowError:
@@ -214,7 +227,7 @@ class VirtualTime:
     def set_system_time(self, when: datetime) -> None:
         """Go to another system time: forward with the instants, or back without."""
         there = self._move(Moment.to_system_time, _since_epoch(when), self._wall)
-        self._wall.set(there.instant, there.nanoseconds, there.ahead)
+        self._wall.set(there.instant)
 
     def step_system_time(self, seconds: float) -> None:
         """Move the system time alone."""

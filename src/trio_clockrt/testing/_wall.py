@@ -1,26 +1,25 @@
 """What system time a control tells, so that no program that waits for one is early.
 
 A program waits for a system time by what it has: it reads the system time, waits for
-the rest, and expects to read that system time then, or a later one. There are two
-reasons why it could read an earlier one.
+the rest, and expects to read that system time then, or a later one.
 
-* **Deadlines are floats.** Some weeks from where instants begin, floats are coarser
-  than nanoseconds, and a deadline may be less than the exact sum. So for system time an
-  instant counts as late as the exact sum can be of which it is the float: up to
-  `_ROUNDINGS` units in the last place.
-* **What has been read may have been rounded up itself**: by the above, or where a
-  program takes it as a float, as `time.time` and `datetime.timestamp` give it. A wait
-  that begins there is shorter by that. So system time stays as far ahead of the
-  instants as it has ever been told to be. Only readings at later instants are meant, as
-  each wait ends later than it begins: at one instant all readings are the same.
+Where the time has been counted, it is told as it has been counted: lengths of time are
+whole numbers of microseconds, and add up. But where it has gone to a deadline, that is
+a float. Some weeks from where instants begin, floats are coarser than nanoseconds, and
+a deadline may be less than the exact sum. So there it may have to be told a little
+more. How much, what has been told before decides: a later reading is ahead of the
+instant by at least as much as any reading before, and by what rounding may have taken
+away meanwhile. No program can have waited for more.
 
-Both together are far less than a microsecond in the first decades. So what is counted
-in whole microseconds, as `datetime` does, is told exactly.
+Only readings at later instants are meant, as each wait ends later than it begins. At
+one instant all readings are the same.
+
+A program may also take it as a float, as `time.time` gives it, and that may be later.
 """
 
 from __future__ import annotations
 
-from math import ulp
+from math import inf, ulp
 
 from attrs import frozen
 
@@ -28,10 +27,11 @@ from .._lock import RLock
 
 NANOSECONDS = 1_000_000_000
 
-# A tick is a product and a sum of floats of which one, the period, has been rounded as
-# well; the length of a `timedelta` is rounded once, and so is its sum. Each rounding
-# is half a unit, and the first is multiplied by up to two.
-_ROUNDINGS = 2
+# The length of a `timedelta` is rounded, and so is its sum with an instant. A tick is
+# the sum of an instant and of a product, one factor of which, the period, has been
+# rounded. Counting an instant rounds once more. Altogether that is less than so many
+# units.
+_ROUNDINGS = 3
 
 # Parts of a nanosecond, so that what is less does not count as one.
 _PARTS = 1024
@@ -45,36 +45,52 @@ _LARGE = 1e300
 class _Told:
     """How far ahead of the instants system time has been told to be, in parts."""
 
-    # Until this instant...
+    # Before this instant...
     instant: float
-    until_then: int
-    # ...and there.
-    from_then: int
+    before: float
+    # ...and at it.
+    there: float
 
 
 class Wall:
     """The system time of a control. It may be read in any thread, at any moment."""
 
     def __init__(self) -> None:
-        self._told = _Told(0.0, 0, 0)
+        self._told = _Told(0.0, -inf, -inf)
         self._lock = RLock()
 
-    def read(self, instant: float, nanoseconds: int, ahead: int) -> int:
+    def read(
+        self,
+        instant: float,
+        nanoseconds: int,
+        ahead: int,
+        *,
+        counted: bool,
+        as_float: bool = False,
+    ) -> int:
         """The system time, in nanoseconds since 1970.
 
         Args:
             instant: The present.
-            nanoseconds: The same, counted.
+            nanoseconds: The same, in nanoseconds.
             ahead: What system time is ahead of that.
+            counted: Whether that has been counted, or is a deadline gone to.
+            as_float: Whether the program may take it as a float.
         """
+        now = nanoseconds + ahead
+        earliest = latest = now * _PARTS
+        if not counted:
+            there = _to_parts(instant) + ahead * _PARTS
+            earliest = min(earliest, there)
+            # Two parts more, as those of floats are rounded down.
+            latest = max(latest, there) + _to_parts(_ROUNDINGS * ulp(instant)) + 2
         while True:
             told = self._told
-            lead = told.from_then if instant > told.instant else told.until_then
-            here = _to_parts(instant) + ahead * _PARTS
-            whole = (here + _slack(instant) + lead) // _MICROSECOND * 1000
-            now = max(whole, nanoseconds + ahead)
-            lead_now = _as_read(now, instant) - here
-            if lead_now <= told.from_then:
+            lead = told.there if instant > told.instant else told.before
+            if lead > -inf:
+                now = max(now, int(latest + lead) // _MICROSECOND * 1000)
+            lead_now = _as_told(now, as_float) - earliest
+            if lead_now <= told.there:
                 return now
             with self._lock:
                 # Unless another thread, or a finalizer, has read it just now.
@@ -82,18 +98,9 @@ class Wall:
                     self._told = _Told(instant, lead, lead_now)
                     return now
 
-    def set(self, instant: float, nanoseconds: int, ahead: int) -> None:
-        """It has been set, so that what has been told before does not count.
-
-        At this very instant it is what has been counted.
-        """
-        counted = nanoseconds * _PARTS - _to_parts(instant)
-        here = _to_parts(instant) + ahead * _PARTS
-        self._told = _Told(
-            instant,
-            counted - _slack(instant),
-            _as_read(nanoseconds + ahead, instant) - here,
-        )
+    def set(self, instant: float) -> None:
+        """It has been set, so that what has been told before does not count."""
+        self._told = _Told(instant, -inf, 0)
 
 
 def to_nanoseconds(seconds: float) -> int:
@@ -118,12 +125,8 @@ def _to_parts(seconds: float) -> int:
     return numerator * NANOSECONDS * _PARTS // denominator
 
 
-def _slack(instant: float) -> int:
-    # Two parts more, as those of the instant and these have been rounded down.
-    return _to_parts(_ROUNDINGS * ulp(instant)) + 2
-
-
-def _as_read(now: int, instant: float) -> int:
-    """The latest that a program may take it for."""
-    as_float = now / NANOSECONDS if instant < _LARGE else 0.0
-    return max(now * _PARTS, _to_parts(as_float))
+def _as_told(now: int, as_float: bool) -> int:
+    """The latest that a program may take it for, in parts."""
+    if as_float and now < _LARGE:
+        return max(now * _PARTS, _to_parts(now / NANOSECONDS))
+    return now // 1000 * _MICROSECOND
