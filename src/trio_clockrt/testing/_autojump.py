@@ -13,6 +13,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 from .._post import post
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to
+from ._stand_still import PASSES
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .._state import State
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
+    from ._stand_still import TasksGoOn
     from ._virtual_time import VirtualTime
 
 
@@ -50,9 +52,11 @@ class Autojump(trio.abc.Instrument):
         "_jump_at",
         "_look_twice",
         "_others",
+        "_passes",
         "_real",
         "_report",
         "_run",
+        "_tasks_go_on",
         "_time",
         "notes_origins",
         "waiting",
@@ -75,6 +79,10 @@ class Autojump(trio.abc.Instrument):
         self._report = report
         # Of the drivers in this run that are asleep.
         self._asleep: dict[ControlAlarm, None] = {}
+        # How often Trio has gone round since it has asked how long to wait, as there
+        # has always been a task that could go on.
+        self._passes = 0
+        self._tasks_go_on: TasksGoOn
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
@@ -94,6 +102,9 @@ class Autojump(trio.abc.Instrument):
         self._asleep.clear()
         self._failure = None
         self.waiting = False
+        self._passes = 0
+        self._tasks_go_on = self._idleness.watch_tasks()
+        self._idleness.own_run = self._run
         self._first = None
         self._jump_at = inf
         add_instrument(self)
@@ -184,7 +195,13 @@ class Autojump(trio.abc.Instrument):
 
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        self.waiting = False
+        if self.waiting:
+            self.waiting = False
+            self._passes = 0
+        else:
+            self._passes += 1
+            if not self._passes % PASSES:
+                self._look_at_tasks()
         try:
             first, self._first = self._first, None
             if first is None:
@@ -210,6 +227,12 @@ class Autojump(trio.abc.Instrument):
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
+
+    def _look_at_tasks(self) -> None:
+        if self._idleness.should_move():
+            self._tasks_go_on.look(self._passes)
+        else:
+            self._passes = 0
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:

@@ -136,7 +136,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             check_seed(seed)
         self._seed = seed
         self._time = VirtualTime(_aware(at, "at"), self._real_time)
-        self._idleness = Idleness(self._real_time)
+        self._idleness = Idleness(self._time, self._real_time)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")
         self._idleness.detect_deadlocks = _flag(detect_deadlocks, "detect_deadlocks")

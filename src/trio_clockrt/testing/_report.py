@@ -16,6 +16,7 @@ from ._trio_inside import main_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
     from trio.lowlevel import Task
 
@@ -52,10 +53,10 @@ def nobody_moves_to(deadline: float) -> str:
 
 def all_tasks() -> Iterator[Task]:
     """The tasks of the current run."""
-    return _with_children(current_root_task())
+    return with_children(current_root_task())
 
 
-def _with_children(first: Task | None) -> Iterator[Task]:
+def with_children(first: Task | None) -> Iterator[Task]:
     tasks = [first] if first else []
     while tasks:
         task = tasks.pop()
@@ -64,23 +65,38 @@ def _with_children(first: Task | None) -> Iterator[Task]:
             tasks += nursery.child_tasks
 
 
-def _tasks() -> Iterator[str]:
+def place_of(task: Task) -> FrameType:
+    """Where a task is in the user's own code, or else the frame of its function."""
+    frames, libraries = list(frames_of(task)), _libraries()
+    own = [frame for frame in frames if not _is_in(libraries, frame)]
+    return (own or frames[:1])[-1]
+
+
+def _libraries() -> tuple[str, ...]:
     paths = [
         path
         for name in _LIBRARIES
         # (It may not be there, or something else may be in its place.)
         for path in getattr(modules.get(name), "__path__", ())
     ]
-    libraries = tuple(path + sep for path in paths)
+    return tuple(path + sep for path in paths)
+
+
+def _is_in(libraries: tuple[str, ...], frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(libraries)
+
+
+def _tasks() -> Iterator[str]:
+    libraries = _libraries()
     # System tasks are none of theirs.
-    of_the_user = set(_with_children(main_task()))
+    of_the_user = set(with_children(main_task()))
     waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
         frames = list(frames_of(task))
         places = [
             f"at {frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
             for frame in frames
-            if not frame.f_code.co_filename.startswith(libraries)
+            if not _is_in(libraries, frame)
         ]
         if places:
             # The innermost place in the user's own code.

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+import outcome
 import trio
-from trio.lowlevel import wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    add_instrument,
+    current_task,
+    current_trio_token,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
 from trio.testing import active_thread_count
 
+from .._post import post
 from ._await_chain import frames_of
 from ._report import all_tasks
+from ._trio_inside import is_about_to_go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
     from trio.lowlevel import Task
@@ -41,21 +52,11 @@ def busy_workers() -> list[Task]:
     return [task for task in waiting if task not in abandonable[:asking]]
 
 
-def warn_of(tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        frames = _frames_of_a_wait_for_a_worker(task)
-        waiter, worker = frames[0], frames[-1]
-        warnings.warn_explicit(
-            f"virtual time has been standing still for a second of real time, as the "
-            f"task {task.name!r} waits for {worker.f_locals['sync_fn']!r} in a worker "
-            "thread. If it is just working, all is well, and the warning filter "
-            "'ignore:virtual time has been standing still' silences this. If it waits "
-            "for something that only happens in virtual time, it will wait for ever: "
-            "say ClockControl(ignore_threads=True), or move the time by hand",
-            RuntimeWarning,
-            waiter.f_code.co_filename,
-            waiter.f_lineno,
-        )
+def what_it_waits_for(task: Task) -> tuple[str, FrameType]:
+    """The function that a worker thread calls for a task, and the frame that waits."""
+    frames = _frames_of_a_wait_for_a_worker(task)
+    waiter, worker = frames[0], frames[-1]
+    return repr(worker.f_locals["sync_fn"]), waiter
 
 
 def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
@@ -78,3 +79,63 @@ def _is_asked_for_by_a_worker(task: Task) -> bool:
     return any(
         code.co_filename == _THREADS and code is not _RUN_SYNC for code in outermost
     )
+
+
+class Abandon(trio.abc.Instrument):
+    """From now on, a task that is cancelled does not wait for its worker any more.
+
+    That is Trio's way with ``abandon_on_cancel=True``; else, it waits. The worker
+    thread goes on, as a daemon, and what it returns is dropped.
+
+    Args:
+        tasks: Which tasks; called each time before the run waits for I/O.
+    """
+
+    def __init__(self, tasks: Callable[[], Iterable[Task]]) -> None:
+        self._tasks = tasks
+        self._run = current_trio_token()
+        add_instrument(self)
+        # If it is waiting just now, it looks at once.
+        post(self._run, int)
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        for task in self._tasks():
+            if _is_cancelled_in_vain(task):
+                # (Not where system tasks have ended, and Trio finalizes generators.)
+                with suppress(RuntimeError):
+                    spawn_system_task(_stand_in, task, name="trio_clockrt stand-in")
+                    post(self._run, int)  # as it waits now
+
+
+def _registers(task: Task) -> tuple[list[Any], list[Any]]:
+    """Which task a worker reports to, and what a cancellation would have raised."""
+    variables = _frames_of_a_wait_for_a_worker(task)[-1].f_locals
+    return variables["task_register"], variables["cancel_register"]
+
+
+def _is_cancelled_in_vain(task: Task) -> bool:
+    if not _frames_of_a_wait_for_a_worker(task) or is_about_to_go_on(task):
+        return False
+    _, cancelled = _registers(task)
+    return cancelled[0] is not None
+
+
+async def _stand_in(task: Task) -> None:
+    """Wait for a worker in place of a task, which is cancelled and may go on."""
+    if not _is_cancelled_in_vain(task):
+        return  # the worker has come back meanwhile
+    waits, (raise_cancel,) = _registers(task)
+    waits[0] = current_task()
+    reschedule(task, outcome.capture(raise_cancel))
+
+    def abort(_: object) -> Abort:
+        waits[0] = None
+        return Abort.SUCCEEDED
+
+    # The worker may still ask Trio for something, which Trio then does in a system
+    # task, as for any worker that has been abandoned.
+    run = current_trio_token()
+    while not isinstance(
+        message := await wait_task_rescheduled(abort), outcome.Outcome
+    ):
+        message.run_in_system_nursery(run)
