@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
-from .._post import post
+from .._post import current_run, post
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to
 from ._stand_still import PASSES
@@ -180,6 +180,8 @@ class Autojump(trio.abc.Instrument):
                 # Unless I/O, which is to be looked for now, wakes somebody.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
+            if seconds == inf and count_of_other_threads() and current_run():
+                return idleness.wait_for_workers(anyhow=True) or inf
             return seconds
         try:
             busy_for = idleness.wait_for_workers()
@@ -195,14 +197,14 @@ class Autojump(trio.abc.Instrument):
 
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        if self.waiting:
-            self.waiting = False
-            self._passes = 0
-        else:
-            self._passes += 1
-            if not self._passes % PASSES:
-                self._look_at_tasks()
         try:
+            if self.waiting:
+                self.waiting = False
+                self._passes = 0
+            else:
+                self._passes += 1
+                if not self._passes % PASSES:
+                    self._look_at_tasks()
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])

@@ -85,11 +85,14 @@ class Idleness:
         for holds in (self.holds, self.awaiting):
             holds.difference_update([hold for hold in holds if hold.run == run])
 
-    def wait_for_workers(self) -> float:
+    def wait_for_workers(self, *, anyhow: bool = False) -> float:
         """How long to wait for the worker threads of the current run, at most.
 
         Zero if none is busy; otherwise look again after so long, or when something
         has happened.
+
+        Args:
+            anyhow: Whether time would not move without them either.
 
         Raises:
             RuntimeWarning: if they have been busy for long, and warnings are errors.
@@ -100,18 +103,19 @@ class Idleness:
                 workers.end()
             return 0.0
         if workers is None:
-            workers = WorkersAreBusy(self._time, self._real, _UNNOTICED)
+            workers = WorkersAreBusy(self._time, self._real)
             self._workers.set(workers)
-        if workers.seconds_left() <= 0:
-            workers.tell_of(busy)
-        return workers.seconds_left()
+        patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
+        if workers.seconds_left(patience) <= 0:
+            workers.tell_of(busy, warning=not anyhow)
+        return workers.seconds_left(patience)
 
     def warn_later(self) -> float:
         """Nobody could be told now; how long to wait before it is tried again."""
         workers = self._workers.get()
         assert workers is not None
         workers.warn_again()
-        return workers.seconds_left()
+        return _UNNOTICED
 
     def watch_tasks(self) -> TasksGoOn:
         return TasksGoOn(self._time, self._real, _UNNOTICED)

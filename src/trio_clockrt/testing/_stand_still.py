@@ -9,7 +9,7 @@ import trio
 from trio.lowlevel import add_instrument, remove_instrument
 
 from ._report import all_tasks, place_of
-from ._terminal import tell
+from ._terminal import note_ctrl_c, tell
 from ._trio_inside import (
     ctrl_c_is_pending,
     is_about_to_go_on,
@@ -37,25 +37,19 @@ _SILENCE = (
 
 
 class StandStill:
-    """Since when time has been standing still in a run, and who has been told.
+    """Since when time has been standing still in a run, and who has been told."""
 
-    Args:
-        patience: For how many real seconds it may before people are told.
-    """
-
-    def __init__(
-        self, time: VirtualTime, real: Callable[[], float], patience: float
-    ) -> None:
+    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
         self._time = time
         self._real = real
-        self._patience = patience
         self.begin()
 
     def begin(self) -> None:
         self._at = self._time.now()
         self._since = self._real()
         self._warned = False
-        self._tell_at = self._say_at = self._since + self._patience
+        # Never, so far.
+        self._told_at = self._said_at = -inf
 
     def end(self) -> None:
         self._at = -inf
@@ -64,37 +58,42 @@ class StandStill:
     def lasts(self) -> bool:
         return self._at == self._time.now()
 
-    def seconds_left(self) -> float:
+    def seconds_left(self, patience: float) -> float:
         """Until people are to be told; it begins now, unless it has begun already."""
         if not self.lasts:
             self.begin()
-        return self._tell_at - self._real()
+        return max(self._since + patience, self._told_at + _AGAIN) - self._real()
 
-    def tell(self, reasons: Iterable[tuple[str, FrameType]]) -> None:
-        """Say why, and the first time with a warning.
+    def tell(
+        self, reasons: Iterable[tuple[str, FrameType]], *, warning: bool = True
+    ) -> None:
+        """Say why, and once, if asked to, with a warning.
 
         Raises:
             RuntimeWarning: if warnings are errors.
         """
-        now, warned = self._real(), self._warned
-        self._warned, self._tell_at = True, now + _AGAIN
-        aloud = now >= self._say_at
-        if aloud:
-            self._say_at = self._tell_at
+        now = self._real()
         seconds = now - self._since
         how_long = "a second" if seconds < 2 else f"{seconds:.0f} seconds"
+        warning, self._warned = warning and not self._warned, warning or self._warned
+        aloud = now >= self._said_at + _AGAIN
+        self._told_at = now
+        if aloud:
+            self._said_at = now
         for reason, frame in reasons:
             tell(
                 f"virtual time has been standing still for {how_long} of real time, "
                 f"as {reason}",
                 frame,
-                warning=not warned,
+                warning=warning,
                 aloud=aloud,
             )
 
     def warn_again(self) -> None:
-        """Nobody could be told of the warning as an error; try it again soon."""
-        self._warned, self._tell_at = False, self._real() + self._patience
+        """Nobody could be told of the warning, an error; it is to be tried again."""
+        self._warned = False
+        # But not at once.
+        self._since, self._told_at = self._real(), -inf
 
 
 class WorkersAreBusy(StandStill, trio.abc.Instrument):
@@ -105,29 +104,36 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
     does not wait for its worker any more.
     """
 
-    def __init__(
-        self, time: VirtualTime, real: Callable[[], float], patience: float
-    ) -> None:
-        super().__init__(time, real, patience)
+    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+        super().__init__(time, real)
         add_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if self.lasts and ctrl_c_is_pending() and busy_workers():
             remove_instrument(self)
+            note_ctrl_c()
             Abandon(all_tasks)
 
-    def tell_of(self, tasks: Iterable[Task]) -> None:
-        self.tell(map(_why_workers, tasks))
+    def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
+        self.tell(map(_why_workers, tasks), warning=warning)
 
 
 class TasksGoOn(StandStill, trio.abc.Instrument):
     """There is always a task of the run that can go on, so the run is never idle.
 
-    As an instrument it finds out by itself that this is so; or else, the one who knows
-    has it `look`.
+    As an instrument it counts the passes of Trio's loop itself; otherwise the one who
+    counts them calls `look`.
+
+    Args:
+        patience: For how many real seconds this may last before people are told.
     """
 
-    _passes = 0
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], patience: float
+    ) -> None:
+        super().__init__(time, real)
+        self._patience = patience
+        self._passes = 0
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if next_deadline_if_idle() > -inf:
@@ -141,7 +147,7 @@ class TasksGoOn(StandStill, trio.abc.Instrument):
         """So many passes of Trio's loop have gone by since the run was idle."""
         if passes == PASSES:
             self.begin()
-        elif self.seconds_left() <= 0:
+        elif self.seconds_left(self._patience) <= 0:
             tasks = [task for task in all_tasks() if is_about_to_go_on(task)]
             try:
                 self.tell([_why_tasks(tasks)])

@@ -1,4 +1,4 @@
-"""What is said where a person sees it, also while output is captured."""
+"""The person at the terminal, also while pytest captures output."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from types import FrameType
 
-# The pytest plugin has made a copy of the real standard error before pytest captures
-# it. (The plugin must not import this package, so this package looks for the plugin.)
+# What belongs to the terminal, the plugin has. (It must not import this package, so
+# this package looks for the plugin.)
 _PLUGIN = "_trio_clockrt_pytest_plugin"
 
 
@@ -48,7 +48,19 @@ def say(text: str) -> None:
             print(f"\ntrio_clockrt: {text}", file=stream, flush=True)
 
 
+def note_ctrl_c() -> None:
+    """Ctrl-C is to end the current test, and so all of pytest.
+
+    It may come out of the test in a group of exceptions, as it has to in Trio. pytest
+    would take that for a failure, and go on.
+    """
+    plugin = sys.modules.get(_PLUGIN)
+    if plugin is not None:
+        plugin.interrupted = True  # type: ignore[attr-defined]
+
+
 def _of_pytest() -> TextIO | None:
+    """The real standard error, as it was before pytest captured it."""
     stream: TextIO | None = getattr(sys.modules.get(_PLUGIN), "real_stderr", None)
     return stream
 
