@@ -191,6 +191,8 @@ class Autojump(trio.abc.Instrument):
             busy_for = idleness.warn_later()
         if busy_for:
             return min(busy_for, seconds)
+        # Before I/O is looked for, as one of them may have something to say.
+        idleness.giving_way.give_way()
         patience = idleness.patience()
         self._jump_at = self._real() + patience if patience else -inf
         return min(patience, seconds)

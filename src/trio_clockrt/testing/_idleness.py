@@ -28,6 +28,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
+from ._giving_way import GivingWay
 from ._stand_still import TasksGoOn, WorkersAreBusy
 from ._trio_inside import cushions, raise_in_main_task
 from ._worker_threads import busy_workers
@@ -62,6 +63,7 @@ class Idleness:
         self._real = real
         # The run whose clock the control is.
         self.own_run: TrioToken | None = None
+        self.giving_way = GivingWay()
         # In a run that has waited for worker threads.
         self._workers: RunVar[WorkersAreBusy | None] = RunVar("workers", default=None)
 
@@ -145,6 +147,7 @@ class Idleness:
             add_instrument(watch)
         try:
             while True:
+                self.giving_way.give_way()
                 # Trio wakes those with the smallest cushion, and all others begin
                 # again. So who wants to go last needs the largest.
                 others = cushions(but_not_of=_waiting_for_idleness)
