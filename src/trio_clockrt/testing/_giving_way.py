@@ -5,17 +5,18 @@ from __future__ import annotations
 from _thread import _count as count_of_other_threads
 from time import perf_counter, sleep
 
-# For how many real seconds to go on without that. To sleep takes far longer than to
-# jump, and those who cannot be asked are asked for nothing most of the time.
+# For how many real seconds to go on without that: to sleep takes longer than to jump,
+# and most of the time no other thread wants a turn.
 _TURN = 0.0002
 
 
 class GivingWay:
     """Remembers when it was done last.
 
-    A thread that waits for the GIL asks for it after some milliseconds. But Trio lets go
-    of the GIL whenever it looks for I/O, and takes it again before another thread has
-    woken up, which then begins to wait anew. It has time for that while this one sleeps.
+    A thread that waits for the GIL asks for it after some milliseconds. But Trio lets
+    go of the GIL whenever it looks for I/O, and takes it again before another thread
+    has woken up, which then begins to wait anew. While this thread sleeps, the other
+    one has time for that.
     """
 
     # As attributes, where freezegun does not look for what it could replace.

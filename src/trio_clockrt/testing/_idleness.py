@@ -31,10 +31,10 @@ from .._post import post
 from ._giving_way import GivingWay
 from ._stand_still import TasksGoOn, WorkersAreBusy
 from ._trio_inside import cushions, raise_in_main_task
-from ._worker_threads import busy_workers
+from ._worker_threads import busy_workers, only_waits_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from trio.lowlevel import Task, TrioToken
     from typing_extensions import Self
@@ -74,13 +74,18 @@ class Idleness:
     def grace(self) -> float:
         return self.io_grace if self.io_grace and _waiting_for_io() else 0.0
 
-    def is_forever(self) -> bool:
+    def is_forever(self, threads: Collection[int]) -> bool:
         """Whether the current run, which waits for no time, waits for nothing else.
 
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
+
+        Args:
+            threads: Those that are known to wait for time themselves.
         """
-        return not (self.holds or self.awaiting or busy_workers() or _waiting_for_io())
+        return not (self.holds or self.awaiting or _waiting_for_io()) and all(
+            only_waits_for(threads, task) for task in busy_workers()
+        )
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""

@@ -17,7 +17,7 @@ from trio.lowlevel import (
 from .._block import SyncBlock
 from .._post import post
 from ._report import with_children
-from ._worker_threads import Abandon
+from ._worker_threads import AbandonWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         self._report = report
         self._scope = trio.CancelScope()
         self._message = ""
-        self._abandon: Abandon | None = None
+        self._abandon: AbandonWorkers | None = None
 
     @enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
@@ -84,7 +84,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         )
         self._scope.cancel()
         # A worker may wait for what only happens in virtual time, so for ever.
-        self._abandon = Abandon(self._tasks)
+        self._abandon = AbandonWorkers(self._tasks)
 
     def _tasks(self) -> Iterator[Task]:
         """Those in the block."""

@@ -16,7 +16,7 @@ from ._trio_inside import (
     next_deadline_if_idle,
     raise_in_main_task,
 )
-from ._worker_threads import Abandon, busy_workers, what_it_waits_for
+from ._worker_threads import AbandonWorkers, busy_workers, what_it_waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -112,7 +112,7 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
         if self.lasts and ctrl_c_is_pending() and busy_workers():
             remove_instrument(self)
             note_ctrl_c()
-            Abandon(all_tasks)
+            AbandonWorkers(all_tasks)
 
     def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
         self.tell(map(_why_workers, tasks), warning=warning)

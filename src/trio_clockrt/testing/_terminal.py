@@ -90,9 +90,7 @@ def _issue(text: str, frame: FrameType, *, show: bool) -> bool:
     warnings.showwarning = note
     try:
         code = frame.f_code
-        warnings.warn_explicit(
-            text, RuntimeWarning, code.co_filename, frame.f_lineno
-        )
+        warnings.warn_explicit(text, RuntimeWarning, code.co_filename, frame.f_lineno)
     finally:
         warnings.showwarning = shows
         # Another thread may have kept it, to go back to.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
+from sys import _current_frames
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import outcome
@@ -25,13 +27,14 @@ from ._report import all_tasks
 from ._trio_inside import is_about_to_go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import FrameType
 
     from trio.lowlevel import Task
 
 _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
 _THREADS = _RUN_SYNC.co_filename
+_JOIN = Thread.join.__code__
 _WAIT = inspect.unwrap(wait_task_rescheduled).__code__
 
 
@@ -50,6 +53,42 @@ def busy_workers() -> list[Task]:
     ]
     asking = min(len(abandonable), sum(map(_is_asked_for_by_a_worker, tasks)))
     return [task for task in waiting if task not in abandonable[:asking]]
+
+
+def only_waits_for(threads: Collection[int], task: Task) -> bool:
+    """Whether the worker thread of a task only waits for one of these to end.
+
+    That is in `threading.Thread.join`, perhaps by way of others that do the same. Of
+    other waits nobody can know whether they will ever end.
+    """
+    frames = _current_frames()
+    reports_to = _registers(task)[0]
+    for frame in frames.values():
+        if any(
+            inner.f_code.co_filename == _THREADS
+            and inner.f_locals.get("task_register") is reports_to
+            for inner in _outwards(frame)
+        ):
+            joins: int | None = _joined(frame)
+            while joins not in threads and joins in frames:
+                joins = _joined(frames[joins])
+            return joins in threads
+    return False
+
+
+def _joined(frame: FrameType) -> int | None:
+    """Which thread it is whose end a thread waits for, and nothing else."""
+    for inner in _outwards(frame):
+        if inner.f_code is _JOIN and inner.f_locals["timeout"] is None:
+            ident: int | None = inner.f_locals["self"].ident
+            return ident
+    return None
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def what_it_waits_for(task: Task) -> tuple[str, FrameType]:
@@ -81,11 +120,23 @@ def _is_asked_for_by_a_worker(task: Task) -> bool:
     )
 
 
-class Abandon(trio.abc.Instrument):
-    """From now on, a task that is cancelled does not wait for its worker any more.
+def abandon_workers(tasks: Iterable[Task]) -> bool:
+    """Those of these tasks that are cancelled do not wait for their workers any more.
 
-    That is Trio's way with ``abandon_on_cancel=True``; else, it waits. The worker
-    thread goes on, as a daemon, and what it returns is dropped.
+    That is Trio's way with ``abandon_on_cancel=True``; else, a task waits even so. The
+    worker thread goes on, as a daemon, and what it returns is dropped. Tells whether
+    there were any.
+    """
+    in_vain = [task for task in tasks if _is_cancelled_in_vain(task)]
+    # (Not where system tasks have ended, and Trio finalizes async generators.)
+    with suppress(RuntimeError):
+        for task in in_vain:
+            spawn_system_task(_stand_in, task, name="trio_clockrt stand-in")
+    return bool(in_vain)
+
+
+class AbandonWorkers(trio.abc.Instrument):
+    """The same from now on, also for those that are cancelled later.
 
     Args:
         tasks: Which tasks; called each time before the run waits for I/O.
@@ -95,16 +146,10 @@ class Abandon(trio.abc.Instrument):
         self._tasks = tasks
         self._run = current_trio_token()
         add_instrument(self)
-        # If it is waiting just now, it looks at once.
-        post(self._run, int)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        for task in self._tasks():
-            if _is_cancelled_in_vain(task):
-                # (Not where system tasks have ended, and Trio finalizes generators.)
-                with suppress(RuntimeError):
-                    spawn_system_task(_stand_in, task, name="trio_clockrt stand-in")
-                    post(self._run, int)  # as it waits now
+        if abandon_workers(self._tasks()):
+            post(self._run, int)  # as it is about to wait
 
 
 def _registers(task: Task) -> tuple[list[Any], list[Any]]:
