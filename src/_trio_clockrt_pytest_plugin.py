@@ -50,19 +50,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "ClockControl with these arguments, which jumps unless they say otherwise; "
         "`seeds` is how many schedules to run it with. virtual_time(False): do not.",
     )
-    # Not captured at this moment, as faulthandler's plugin relies on too.
+    # Nothing is captured at this moment, as faulthandler's plugin relies on too.
     global real_stderr
-    outer = real_stderr
-    with suppress(OSError):  # if there is none
-        real_stderr = open(os.dup(2), "w", errors="backslashreplace")  # noqa: SIM115
-        config.add_cleanup(partial(_close_stderr, outer))
+    with suppress(OSError):  # there may be none
+        stream = open(os.dup(2), "w", errors="backslashreplace")  # noqa: SIM115
+        config.add_cleanup(partial(_close, stream, real_stderr))
+        real_stderr = stream
 
 
-def _close_stderr(outer: TextIO | None) -> None:
-    """Go back to that of the pytest that has run this one."""
+def _close(stream: TextIO, outer: TextIO | None) -> None:
+    """Go back to what the pytest has that has run this one, if any."""
     global real_stderr
-    if real_stderr is not None:
-        real_stderr.close()
+    stream.close()
     real_stderr = outer
 
 

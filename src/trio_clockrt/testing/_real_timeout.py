@@ -40,6 +40,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         self._report = report
         self._scope = trio.CancelScope()
         self._message = ""
+        self._over = False
         self._abandon: AbandonWorkers | None = None
 
     @enable_ki_protection
@@ -66,6 +67,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._over = True
         self._timer.cancel()
         if self._abandon is not None:
             remove_instrument(self._abandon)
@@ -79,6 +81,8 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         post(self._run, self._cancel)
 
     def _cancel(self) -> None:
+        if self._over:
+            return
         self._message = (
             f"this has taken more than {self._seconds} real seconds{self._report()}"
         )
