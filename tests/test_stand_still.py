@@ -285,8 +285,12 @@ class Worker:
         self.enough = threading.Event()
         self.ended = threading.Semaphore(0)
 
+    def when_started(self) -> None:
+        """Something to be done in the worker thread."""
+
     def __call__(self) -> str:
         self.started.release()
+        self.when_started()
         self.enough.wait()
         self.ended.release()
         return "done"
@@ -516,20 +520,22 @@ class WhenItStandsStill(trio.abc.Instrument):
     """Takes a step once the run waits for a worker, and nothing else goes on."""
 
     def __init__(self, worker: Worker, step: Callable[[], object]) -> None:
-        self.worker = worker
-        self.step = step
-        self.passes = -1
+        self.step: Callable[[], object] | None = step
+        self.started = False
+        worker.when_started = self.begin  # type: ignore[method-assign]
+
+    def before_run(self) -> None:
+        self.token = trio.lowlevel.current_trio_token()
+
+    def begin(self) -> None:
+        self.started = True
+        self.token.run_sync_soon(int)
 
     def before_io_wait(self, timeout: float) -> None:
-        if self.passes < 0 and self.worker.started.acquire(blocking=False):
-            self.passes = 10
-            self.token = trio.lowlevel.current_trio_token()
-        if self.passes > 0:
-            self.passes -= 1
-            # Go round some more, so that all know that it stands still.
+        if self.started and timeout and self.step is not None:
+            self.step()
+            self.step = None
             self.token.run_sync_soon(int)
-            if not self.passes:
-                self.step()
 
 
 def test_ctrl_c_while_time_does_not_stand_still(worker: Worker, ctrl_c: None) -> None:
@@ -557,40 +563,44 @@ def test_a_cancelled_task_waits_for_its_worker(worker: Worker) -> None:
     """As always in Trio, also if time stands still for that."""
 
     async def main() -> None:
-        with trio.CancelScope() as scope:
-            script = WhenItStandsStill(worker, scope.cancel)
-            trio.lowlevel.add_instrument(script)
-            trio.lowlevel.add_instrument(WhenItWaits(int, int, int, worker.enough.set))
-            with trio.fail_after(60):
-                assert await trio.to_thread.run_sync(worker) == "done"
+        with scope, trio.fail_after(60):
+            assert await trio.to_thread.run_sync(worker) == "done"
         assert scope.cancel_called
 
-    control = ClockControl(autojump_threshold=0)
-    trio.run(main, clock=control)
+    scope = trio.CancelScope()
+    script = WhenItWaits(
+        worker.started.acquire, scope.cancel, int, int, worker.enough.set
+    )
+    trio.run(main, clock=ClockControl(autojump_threshold=0), instruments=[script])
 
 
 @pytest.mark.parametrize("child", [False, True])
 def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
-    async def main() -> None:
-        outside = Worker()
-        async with trio.open_nursery() as around:
-            # Not for what is outside of the block.
-            around.start_soon(trio.to_thread.run_sync, outside)
-            with pytest.raises(trio.TooSlowError, match="0.01 real seconds"):
-                with control.fail_after_real(0.01):
-                    wait = wait_in_a_child if child else wait_here
-                    await wait(control, worker)
-            around.cancel_scope.cancel()
-            await trio.to_thread.run_sync(outside.started.acquire, cancellable)
-            ended.append("block")
-            outside.enough.set()
+    async def wait_outside() -> None:
+        await trio.to_thread.run_sync(outside)
         ended.append("outside")
 
-    cancellable = False
+    async def main() -> None:
+        async with trio.open_nursery() as around:
+            around.start_soon(wait_outside)
+            await trio.to_thread.run_sync(outside.started.acquire)
+            around.cancel_scope.cancel()
+            # Only in the block a task does not wait for its worker.
+            with trio.CancelScope(shield=True):
+                with pytest.raises(trio.TooSlowError, match="0.01 real seconds"):
+                    with control.fail_after_real(0.01):
+                        wait = wait_in_a_child if child else wait_here
+                        await wait(control, worker)
+                await trio.to_thread.run_sync(int)
+            ended.append("block")
+            outside.enough.set()
+
+    outside = Worker()
     ended: list[str] = []
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=control)
     assert not worker.enough.is_set()
+    assert ended == ["block", "outside"]
 
 
 async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
