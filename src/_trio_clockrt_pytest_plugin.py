@@ -6,11 +6,13 @@ loads plugins before tools that measure coverage have started.
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError
-from functools import wraps
+from contextlib import suppress
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import pytest
 
@@ -48,6 +50,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "ClockControl with these arguments, which jumps unless they say otherwise; "
         "`seeds` is how many schedules to run it with. virtual_time(False): do not.",
     )
+    # Nothing is captured at this moment, as faulthandler's plugin relies on too.
+    global real_stderr
+    with suppress(OSError):  # there may be none
+        stream = open(os.dup(2), "w", errors="backslashreplace")  # noqa: SIM115
+        config.add_cleanup(partial(_close, stream, real_stderr))
+        real_stderr = stream
+
+
+def _close(stream: TextIO, outer: TextIO | None) -> None:
+    """Go back to what the pytest has that has run this one, if any."""
+    global real_stderr
+    stream.close()
+    real_stderr = outer
+
+
+# The package looks here for where a person sees something, whatever is captured...
+real_stderr: TextIO | None = None
+# ...and notes here that Ctrl-C has ended what a test was waiting for.
+interrupted = False
 
 
 # --- what a test asks for, and what it gets ---
@@ -343,6 +364,8 @@ def pytest_pyfunc_call(
     pyfuncitem: pytest.Function,
 ) -> Generator[None, object, object]:
     __tracebackhide__ = True
+    global interrupted
+    interrupted = False
     time = _time_of(pyfuncitem)
     if time.takes_clock:
         _give_clock(pyfuncitem, time)
@@ -352,6 +375,11 @@ def pytest_pyfunc_call(
         # What pytest itself says then, depending on its version.
         if time.has_to_drive and "async def function" in str(error):
             raise _failure(f"virtual time {_NEEDS_TRIO} has neither") from None
+        raise
+    except BaseException as error:
+        if interrupted:
+            # Perhaps in a group of exceptions, and pytest would go on.
+            raise KeyboardInterrupt from error
         raise
     if time.has_to_drive and not time.control._used:
         raise _failure(

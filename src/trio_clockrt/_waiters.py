@@ -217,6 +217,8 @@ class ThreadWaiter:
     def __init__(self, state: State, when: float) -> None:
         self._state = state
         self.when = when
+        # Reports say where it is.
+        self._thread = get_ident()
         # (A lock would do, but not where a finalizer may be the one to release it.)
         self._news: SimpleQueue[outcome.Outcome[None]] = SimpleQueue()
 

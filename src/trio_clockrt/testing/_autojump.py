@@ -11,15 +11,17 @@ from weakref import ref
 import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
-from .._post import post
+from .._post import current_run, post
 from ._control_alarm import ControlAlarm
-from ._report import nobody_moves_to
+from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
+from ._stand_still import PASSES
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
     next_deadline_if_idle,
     raise_in_main_task,
 )
+from ._worker_threads import abandon_workers, busy_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from .._state import State
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
+    from ._stand_still import TasksGoOn
     from ._virtual_time import VirtualTime
+
+# After how many real seconds to look again what worker threads wait for.
+_LOOK_AGAIN = 0.05
 
 
 class Autojump(trio.abc.Instrument):
@@ -52,9 +58,11 @@ class Autojump(trio.abc.Instrument):
         "_jump_at",
         "_look_twice",
         "_others",
+        "_passes",
         "_real",
         "_report",
         "_run",
+        "_tasks_go_on",
         "_time",
         "notes_origins",
         "waiting",
@@ -78,6 +86,10 @@ class Autojump(trio.abc.Instrument):
         # Of the drivers in this run; and of those, the ones that are asleep.
         self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
+        # How often Trio has gone round since it has asked how long to wait, as there
+        # has always been a task that could go on.
+        self._passes = 0
+        self._tasks_go_on: TasksGoOn
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
@@ -97,6 +109,9 @@ class Autojump(trio.abc.Instrument):
         self._asleep.clear()
         self._failure = None
         self.waiting = False
+        self._passes = 0
+        self._tasks_go_on = self._idleness.watch_tasks()
+        self._idleness.own_run = self._run
         self._first = None
         self._jump_at = inf
         add_instrument(self)
@@ -175,6 +190,9 @@ class Autojump(trio.abc.Instrument):
                 # Unless I/O, which is to be looked for now, wakes somebody.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
+            if seconds == inf and count_of_other_threads() and current_run():
+                busy_for = idleness.wait_for_workers(anyhow=True)
+                return self._until_looking_again(busy_for) or inf
             return seconds
         try:
             busy_for = idleness.wait_for_workers()
@@ -183,15 +201,32 @@ class Autojump(trio.abc.Instrument):
                 return 0.0
             busy_for = idleness.warn_later()
         if busy_for:
-            return min(busy_for, seconds)
+            if idleness.detect_deadlocks and self._is_forever():
+                self._jump_at, self._deadlocked = -inf, True
+                return 0.0
+            return min(self._until_looking_again(busy_for), seconds)
+        # Before I/O is looked for, as one of them may have something to say.
+        idleness.giving_way.give_way()
         patience = idleness.patience()
         self._jump_at = self._real() + patience if patience else -inf
         return min(patience, seconds)
 
+    def _until_looking_again(self, busy_for: float) -> float:
+        if self._idleness.detect_deadlocks:
+            # Worker threads do not tell when they begin to wait themselves.
+            return min(busy_for, _LOOK_AGAIN)
+        return busy_for
+
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
-        self.waiting = False
         try:
+            if self.waiting:
+                self.waiting = False
+                self._passes = 0
+            else:
+                self._passes += 1
+                if not self._passes % PASSES:
+                    self._look_at_tasks()
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
@@ -217,6 +252,12 @@ class Autojump(trio.abc.Instrument):
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
 
+    def _look_at_tasks(self) -> None:
+        if self._idleness.should_move():
+            self._tasks_go_on.look(self._passes)
+        else:
+            self._passes = 0
+
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
             return  # I/O has woken somebody
@@ -224,7 +265,9 @@ class Autojump(trio.abc.Instrument):
             return
         deadline = min(deadline, self._others.next_deadline())
         if self._deadlocked:
-            jumps = deadline < inf and self._idleness.threshold < inf
+            jumps = (
+                deadline < inf and self._idleness.threshold < inf and not busy_workers()
+            )
             comes = self._time.real_seconds_until(deadline) < inf
             if not jumps and not comes and self._is_forever():
                 self._raise_deadlock(deadline)
@@ -233,17 +276,25 @@ class Autojump(trio.abc.Instrument):
             self._others.ring()
 
     def _is_forever(self) -> bool:
-        return not anybody_waits_for_idleness() and self._idleness.is_forever()
+        if anybody_waits_for_idleness():
+            return False
+        states = [*self.states(), *self._others.states()]
+        return self._idleness.is_forever(threads_that_wait(states))
 
     def _raise_deadlock(self, deadline: float) -> None:
-        if deadline < inf:
+        workers = busy_workers()
+        if deadline < inf and workers and self._idleness.threshold < inf:
+            hint = workers_wait_for(deadline)
+        elif deadline < inf:
             hint = nobody_moves_to(deadline)
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
             f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
-        if not raise_in_main_task(error):
+        told = raise_in_main_task(error)
+        # They would never come back, so whoever sees the error does not wait for them.
+        if not abandon_workers(workers) and not told:
             raise error
 
 

@@ -28,23 +28,29 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
+from ._giving_way import GivingWay
+from ._stand_still import TasksGoOn, WorkersAreBusy
 from ._trio_inside import cushions, raise_in_main_task
-from ._worker_threads import busy_workers, warn_of
+from ._worker_threads import busy_workers, only_waits_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from trio.lowlevel import Task, TrioToken
     from typing_extensions import Self
 
-# How long a worker thread may keep time from moving before people are told.
+    from ._virtual_time import VirtualTime
+
+# How long a task may keep time from moving before people are told.
 _UNNOTICED = 1.0
+# The same if there is nowhere for time to go.
+_UNNOTICED_ANYHOW = 10.0
 
 
 class Idleness:
     """What a control has been told about it. All times here are real."""
 
-    def __init__(self, real: Callable[[], float]) -> None:
+    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
         self.threshold = inf
         self.io_grace = 0.0
         self.ignore_threads = False
@@ -53,9 +59,13 @@ class Idleness:
         self.holds: set[Hold] = set()
         # Whoever waits for other threads, while which time may jump.
         self.awaiting: set[Hold] = set()
+        self._time = time
         self._real = real
-        # Since when worker threads of a run have been busy, as far as we have looked.
-        self._busy_since: RunVar[float | None] = RunVar("busy since", default=None)
+        # The run whose clock the control is.
+        self.own_run: TrioToken | None = None
+        self.giving_way = GivingWay()
+        # In a run that has waited for worker threads.
+        self._workers: RunVar[WorkersAreBusy | None] = RunVar("workers", default=None)
 
     def patience(self) -> float:
         """For how long nothing must happen in the current run before time jumps."""
@@ -64,43 +74,67 @@ class Idleness:
     def grace(self) -> float:
         return self.io_grace if self.io_grace and _waiting_for_io() else 0.0
 
-    def is_forever(self) -> bool:
+    def is_forever(self, threads: Collection[int]) -> bool:
         """Whether the current run, which waits for no time, waits for nothing else.
 
         As far as can be seen from here: other threads may wake it, which are none of
         Trio's, and so may signals.
+
+        Args:
+            threads: Those that are known to wait for time themselves.
         """
-        return not (self.holds or self.awaiting or busy_workers() or _waiting_for_io())
+        return not (self.holds or self.awaiting or _waiting_for_io()) and all(
+            only_waits_for(threads, task) for task in busy_workers()
+        )
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over; if it has crashed, its blocks have not ended."""
         for holds in (self.holds, self.awaiting):
             holds.difference_update([hold for hold in holds if hold.run == run])
 
-    def wait_for_workers(self) -> float:
+    def wait_for_workers(self, *, anyhow: bool = False) -> float:
         """How long to wait for the worker threads of the current run, at most.
 
         Zero if none is busy; otherwise look again after so long, or when something
         has happened.
+
+        Args:
+            anyhow: Whether time would not move without them either.
+
+        Raises:
+            RuntimeWarning: if they have been busy for long, and warnings are errors.
         """
+        workers = self._workers.get()
         if self.ignore_threads or not (busy := busy_workers()):
-            self._busy_since.set(None)
+            if workers is not None:
+                workers.end()
             return 0.0
-        since = self._busy_since.get()
-        if since is None:
-            since = self._real()
-            self._busy_since.set(since)
-        seconds = since + _UNNOTICED - self._real()
-        if seconds > 0:
-            return seconds
-        self._busy_since.set(inf)  # once is enough
-        warn_of(busy)
-        return inf
+        if workers is None:
+            workers = WorkersAreBusy(self._time, self._real)
+            self._workers.set(workers)
+        patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
+        if workers.seconds_left(patience) <= 0:
+            workers.tell_of(busy, warning=not anyhow)
+        return workers.seconds_left(patience)
 
     def warn_later(self) -> float:
         """Nobody could be told now; how long to wait before it is tried again."""
-        self._busy_since.set(None)
+        workers = self._workers.get()
+        assert workers is not None
+        workers.warn_again()
         return _UNNOTICED
+
+    def watch_tasks(self) -> TasksGoOn:
+        return TasksGoOn(self._time, self._real, _UNNOTICED)
+
+    def should_move(self) -> bool:
+        """Whether time is to move when the run has nothing to do."""
+        if self.threshold < inf and not self.holds:
+            return True
+        # Or else, a task waits here for just that.
+        return len(cushions(but_not_of=_waiting_for_idleness)) < len(
+            cushions(but_not_of=())
+        )
 
     async def wait(self, *, then: Callable[[NextStep], bool] | None = None) -> None:
         """Wait until the current run is idle, but for tasks that wait here.
@@ -113,8 +147,12 @@ class Idleness:
         """
         task = current_task()
         _waiting_for_idleness.add(task)
+        watch = None if self.own_run == current_trio_token() else self.watch_tasks()
+        if watch is not None:
+            add_instrument(watch)
         try:
             while True:
+                self.giving_way.give_way()
                 # Trio wakes those with the smallest cushion, and all others begin
                 # again. So who wants to go last needs the largest.
                 others = cushions(but_not_of=_waiting_for_idleness)
@@ -132,6 +170,8 @@ class Idleness:
                             return
                         await step.wait()
         finally:
+            if watch is not None:
+                remove_instrument(watch)
             _waiting_for_idleness.discard(task)
 
     def _wait_for_workers(self, then: object) -> float:

@@ -7,14 +7,23 @@ from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
+from trio.lowlevel import (
+    current_task,
+    current_trio_token,
+    enable_ki_protection,
+    remove_instrument,
+)
 
 from .._block import SyncBlock
 from .._post import post
+from ._report import with_children
+from ._worker_threads import AbandonWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from trio.lowlevel import Task
 
 
 class RealTimeout(SyncBlock[trio.CancelScope, bool]):
@@ -31,17 +40,20 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         self._report = report
         self._scope = trio.CancelScope()
         self._message = ""
+        self._over = False
+        self._abandon: AbandonWorkers | None = None
 
     @enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
         self._enter_once()
         try:
-            current_task()
+            self._task = current_task()
         except RuntimeError:
             raise RuntimeError(
                 "fail_after_real() cancels what a Trio task does, so use it in one"
             ) from None
         self._run = current_trio_token()
+        self._around = self._task.child_nurseries
         self._timer = Timer(min(self._seconds, TIMEOUT_MAX), self._expire)
         self._timer.daemon = True
         if self._seconds < inf:
@@ -55,7 +67,10 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._over = True
         self._timer.cancel()
+        if self._abandon is not None:
+            remove_instrument(self._abandon)
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._message and self._scope.cancelled_caught:
             # From None, as nobody needs to see the Cancelled that told us.
@@ -66,7 +81,19 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         post(self._run, self._cancel)
 
     def _cancel(self) -> None:
+        if self._over:
+            return
         self._message = (
             f"this has taken more than {self._seconds} real seconds{self._report()}"
         )
         self._scope.cancel()
+        # A worker may wait for what only happens in virtual time, so for ever.
+        self._abandon = AbandonWorkers(self._tasks)
+
+    def _tasks(self) -> Iterator[Task]:
+        """Those in the block."""
+        yield self._task
+        for nursery in self._task.child_nurseries:
+            if nursery not in self._around:
+                for task in nursery.child_tasks:
+                    yield from with_children(task)

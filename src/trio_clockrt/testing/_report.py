@@ -6,16 +6,19 @@ from collections import Counter
 from heapq import nsmallest
 from operator import attrgetter
 from os import sep
-from sys import modules
+from sys import _current_frames, modules
+from threading import enumerate as all_threads
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import current_root_task
 
+from .._waiters import ThreadWaiter
 from ._await_chain import frames_of
 from ._trio_inside import main_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
     from trio.lowlevel import Task
 
@@ -29,11 +32,12 @@ _LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
 _STARTED = ("trio", "trio_clockrt")
 
 
-def report(time: VirtualTime, states: Iterable[State]) -> str:
+def report(time: VirtualTime, states: list[State]) -> str:
     """What time it is, where the tasks of this run wait, and which timers come next."""
     timers = [timer for state in states for timer in state.waiters()]
     lines = [f"it is instant {time.instant()!r}; system time {time.tell()}"]
     lines += _tasks()
+    lines += _threads(states)
     # Tasks that wait for a timer are listed with the others.
     callbacks = [timer for timer in timers if not timer._only_wakes]
     for timer in nsmallest(_NEXT_TIMERS, callbacks, key=attrgetter("when")):
@@ -41,6 +45,13 @@ def report(time: VirtualTime, states: Iterable[State]) -> str:
     if len(callbacks) > _NEXT_TIMERS:
         lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
     return "".join(f"\n  - {line}" for line in lines)
+
+
+def workers_wait_for(deadline: float) -> str:
+    return (
+        f"the next deadline is at {deadline!r}, but time waits for a worker thread, "
+        "and that for a thread which waits for time. Use ignore_threads=True"
+    )
 
 
 def nobody_moves_to(deadline: float) -> str:
@@ -52,10 +63,10 @@ def nobody_moves_to(deadline: float) -> str:
 
 def all_tasks() -> Iterator[Task]:
     """The tasks of the current run."""
-    return _with_children(current_root_task())
+    return with_children(current_root_task())
 
 
-def _with_children(first: Task | None) -> Iterator[Task]:
+def with_children(first: Task | None) -> Iterator[Task]:
     tasks = [first] if first else []
     while tasks:
         task = tasks.pop()
@@ -64,24 +75,40 @@ def _with_children(first: Task | None) -> Iterator[Task]:
             tasks += nursery.child_tasks
 
 
-def _tasks() -> Iterator[str]:
+def place_of(task: Task) -> FrameType:
+    """Where a task is in the user's own code, or else the frame of its function."""
+    frames, libraries = list(frames_of(task)), _libraries()
+    own = [frame for frame in frames if not _is_in(libraries, frame)]
+    return (own or frames[:1])[-1]
+
+
+def _place(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"at {code.co_filename}:{frame.f_lineno}, in {code.co_name}"
+
+
+def _libraries() -> tuple[str, ...]:
     paths = [
         path
         for name in _LIBRARIES
         # (It may not be there, or something else may be in its place.)
         for path in getattr(modules.get(name), "__path__", ())
     ]
-    libraries = tuple(path + sep for path in paths)
+    return tuple(path + sep for path in paths)
+
+
+def _is_in(libraries: tuple[str, ...], frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(libraries)
+
+
+def _tasks() -> Iterator[str]:
+    libraries = _libraries()
     # System tasks are none of theirs.
-    of_the_user = set(_with_children(main_task()))
+    of_the_user = set(with_children(main_task()))
     waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
         frames = list(frames_of(task))
-        places = [
-            f"at {frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
-            for frame in frames
-            if not frame.f_code.co_filename.startswith(libraries)
-        ]
+        places = [_place(frame) for frame in frames if not _is_in(libraries, frame)]
         if places:
             # The innermost place in the user's own code.
             waiting[task.name, places[-1]] += 1
@@ -94,6 +121,23 @@ def _tasks() -> Iterator[str]:
             yield f"task {name} waits {where}"
         else:
             yield f"{count} tasks {name} wait {where}"
+
+
+def threads_that_wait(states: Iterable[State]) -> list[int]:
+    """Those in `Clock.delay_blocking`, on clocks with these states."""
+    waiters = [waiter for state in states for waiter in state.waiters()]
+    return [waiter._thread for waiter in waiters if isinstance(waiter, ThreadWaiter)]
+
+
+def _threads(states: Iterable[State]) -> Iterator[str]:
+    libraries, frames = _libraries(), _current_frames()
+    names = {thread.ident: thread.name for thread in all_threads()}
+    for ident in threads_that_wait(states):
+        frame = frames.get(ident)
+        while frame is not None and _is_in(libraries, frame):
+            frame = frame.f_back
+        where = f" {_place(frame)}" if frame else ""
+        yield f"thread {names.get(ident, ident)} waits{where}"
 
 
 def describe(timer: object) -> str:

@@ -5,12 +5,20 @@ If a release of Trio moves something, it is here that it has to be found again.
 
 from __future__ import annotations
 
+import inspect
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import outcome
 from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
-from trio.lowlevel import current_trio_token
+from trio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    current_trio_token,
+)
+
+from ._await_chain import frames_of
 
 from .._lock import RLock
 
@@ -20,6 +28,9 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task, TrioToken
 
+
+_CHECKPOINT = inspect.unwrap(checkpoint).__code__
+_PAUSE = inspect.unwrap(cancel_shielded_checkpoint).__code__
 
 # (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
 # also if its host has dropped it.)
@@ -47,6 +58,15 @@ def next_deadline_if_idle() -> float:
     return -inf if runner.runq else runner.deadlines.next_deadline()
 
 
+def ctrl_c_is_pending() -> bool:
+    """Whether Ctrl-C has come to this run, and the main task has not seen it yet."""
+    return bool(GLOBAL_RUN_CONTEXT.runner.ki_pending)
+
+
+def is_about_to_go_on(task: Task) -> bool:
+    return task._next_send_fn is not None
+
+
 def main_task() -> Task | None:
     """The one that runs the function that this run was given; none before it begins."""
     task: Task | None = GLOBAL_RUN_CONTEXT.runner.main_task
@@ -57,7 +77,7 @@ def raise_in_main_task(error: BaseException) -> bool:
     """Let the main task see an error where it waits, as Ctrl-C would be raised.
 
     If it cannot be interrupted, or waits for a shielded child, the next one of its
-    children and theirs sees it as well. Tells whether that has woken anybody.
+    children and theirs sees it as well. Tells whether any of them will notice.
     """
 
     def raise_error() -> NoReturn:
@@ -65,15 +85,29 @@ def raise_in_main_task(error: BaseException) -> bool:
 
     main = main_task()
     tasks = [] if main is None else [main]
+    runq = GLOBAL_RUN_CONTEXT.runner.runq
     for task in tasks:
         if task._abort_func is not None:
+            runnable = len(runq)
             task._attempt_abort(raise_error)
-            if GLOBAL_RUN_CONTEXT.runner.runq:
+            if len(runq) > runnable:
                 return True
+        elif _is_at_a_checkpoint(task):
+            # It is about to go on, and Trio itself might raise something there.
+            if not task._cancel_status.effectively_cancelled:
+                task._next_send = outcome.Error(error)
+            return True
         tasks += [
             child for nursery in task.child_nurseries for child in nursery.child_tasks
         ]
     return False
+
+
+def _is_at_a_checkpoint(task: Task) -> bool:
+    """Whether it is in `trio.lowlevel.checkpoint`, and goes on by itself."""
+    codes = [frame.f_code for frame in frames_of(task)]
+    inner = codes.index(_PAUSE) if _PAUSE in codes else 0
+    return _CHECKPOINT in codes[:inner][-1:]
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from sys import _current_frames
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
+import outcome
 import trio
-from trio.lowlevel import wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    add_instrument,
+    current_task,
+    current_trio_token,
+    reschedule,
+    spawn_system_task,
+    wait_task_rescheduled,
+)
 from trio.testing import active_thread_count
 
+from .._post import post
 from ._await_chain import frames_of
 from ._report import all_tasks
+from ._trio_inside import is_about_to_go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import FrameType
 
     from trio.lowlevel import Task
 
 _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
 _THREADS = _RUN_SYNC.co_filename
+_JOIN = Thread.join.__code__
 _WAIT = inspect.unwrap(wait_task_rescheduled).__code__
 
 
@@ -41,21 +55,47 @@ def busy_workers() -> list[Task]:
     return [task for task in waiting if task not in abandonable[:asking]]
 
 
-def warn_of(tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        frames = _frames_of_a_wait_for_a_worker(task)
-        waiter, worker = frames[0], frames[-1]
-        warnings.warn_explicit(
-            f"virtual time has been standing still for a second of real time, as the "
-            f"task {task.name!r} waits for {worker.f_locals['sync_fn']!r} in a worker "
-            "thread. If it is just working, all is well, and the warning filter "
-            "'ignore:virtual time has been standing still' silences this. If it waits "
-            "for something that only happens in virtual time, it will wait for ever: "
-            "say ClockControl(ignore_threads=True), or move the time by hand",
-            RuntimeWarning,
-            waiter.f_code.co_filename,
-            waiter.f_lineno,
-        )
+def only_waits_for(threads: Collection[int], task: Task) -> bool:
+    """Whether the worker thread of a task only waits for one of these to end.
+
+    That is in `threading.Thread.join`, perhaps by way of others that do the same. Of
+    other waits nobody can know whether they will ever end.
+    """
+    frames = _current_frames()
+    reports_to = _registers(task)[0]
+    for frame in frames.values():
+        if any(
+            inner.f_code.co_filename == _THREADS
+            and inner.f_locals.get("task_register") is reports_to
+            for inner in _outwards(frame)
+        ):
+            joins: int | None = _joined(frame)
+            while joins not in threads and joins in frames:
+                joins = _joined(frames[joins])
+            return joins in threads
+    return False
+
+
+def _joined(frame: FrameType) -> int | None:
+    """Which thread it is whose end a thread waits for, and nothing else."""
+    for inner in _outwards(frame):
+        if inner.f_code is _JOIN and inner.f_locals["timeout"] is None:
+            ident: int | None = inner.f_locals["self"].ident
+            return ident
+    return None
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def what_it_waits_for(task: Task) -> tuple[str, FrameType]:
+    """The function that a worker thread calls for a task, and the frame that waits."""
+    frames = _frames_of_a_wait_for_a_worker(task)
+    waiter, worker = frames[0], frames[-1]
+    return repr(worker.f_locals["sync_fn"]), waiter
 
 
 def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
@@ -78,3 +118,69 @@ def _is_asked_for_by_a_worker(task: Task) -> bool:
     return any(
         code.co_filename == _THREADS and code is not _RUN_SYNC for code in outermost
     )
+
+
+def abandon_workers(tasks: Iterable[Task]) -> bool:
+    """Those of these tasks that are cancelled do not wait for their workers any more.
+
+    That is Trio's way with ``abandon_on_cancel=True``; else, a task waits even so. The
+    worker thread goes on, as a daemon, and what it returns is dropped. Tells whether
+    there were any.
+    """
+    in_vain = [task for task in tasks if _is_cancelled_in_vain(task)]
+    # (Not where system tasks have ended, and Trio finalizes async generators.)
+    with suppress(RuntimeError):
+        for task in in_vain:
+            spawn_system_task(_stand_in, task, name="trio_clockrt stand-in")
+    return bool(in_vain)
+
+
+class AbandonWorkers(trio.abc.Instrument):
+    """The same from now on, also for those that are cancelled later.
+
+    Args:
+        tasks: Which tasks; called each time before the run waits for I/O.
+    """
+
+    def __init__(self, tasks: Callable[[], Iterable[Task]]) -> None:
+        self._tasks = tasks
+        self._run = current_trio_token()
+        add_instrument(self)
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        if abandon_workers(self._tasks()):
+            post(self._run, int)  # as it is about to wait
+
+
+def _registers(task: Task) -> tuple[list[Any], list[Any]]:
+    """Which task a worker reports to, and what a cancellation would have raised."""
+    variables = _frames_of_a_wait_for_a_worker(task)[-1].f_locals
+    return variables["task_register"], variables["cancel_register"]
+
+
+def _is_cancelled_in_vain(task: Task) -> bool:
+    if not _frames_of_a_wait_for_a_worker(task) or is_about_to_go_on(task):
+        return False
+    _, cancelled = _registers(task)
+    return cancelled[0] is not None
+
+
+async def _stand_in(task: Task) -> None:
+    """Wait for a worker in place of a task, which is cancelled and may go on."""
+    if not _is_cancelled_in_vain(task):
+        return  # the worker has come back meanwhile
+    waits, (raise_cancel,) = _registers(task)
+    waits[0] = current_task()
+    reschedule(task, outcome.capture(raise_cancel))
+
+    def abort(_: object) -> Abort:
+        waits[0] = None
+        return Abort.SUCCEEDED
+
+    # The worker may still ask Trio for something, which Trio then does in a system
+    # task, as for any worker that has been abandoned.
+    run = current_trio_token()
+    while not isinstance(
+        message := await wait_task_rescheduled(abort), outcome.Outcome
+    ):
+        message.run_in_system_nursery(run)

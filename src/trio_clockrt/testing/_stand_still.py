@@ -1,0 +1,185 @@
+"""Virtual time that stands still although it should move: people are told."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import add_instrument, remove_instrument
+
+from ._report import all_tasks, place_of
+from ._terminal import note_ctrl_c, tell
+from ._trio_inside import (
+    ctrl_c_is_pending,
+    is_about_to_go_on,
+    next_deadline_if_idle,
+    raise_in_main_task,
+)
+from ._worker_threads import AbandonWorkers, busy_workers, what_it_waits_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from trio.lowlevel import Task
+
+    from ._virtual_time import VirtualTime
+
+# After how many passes of Trio's loop to look at the real time.
+PASSES = 32
+# People are told again after so many real seconds.
+_AGAIN = 10.0
+_SILENCE = (
+    "If it is just working, all is well, and the warning filter 'ignore:virtual time "
+    "has been standing still' silences this."
+)
+
+
+class StandStill:
+    """Since when time has been standing still in a run, and who has been told."""
+
+    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+        self._time = time
+        self._real = real
+        self.begin()
+
+    def begin(self) -> None:
+        self._at = self._time.now()
+        self._since = self._real()
+        self._warned = False
+        # Never, so far.
+        self._told_at = self._said_at = -inf
+
+    def end(self) -> None:
+        self._at = -inf
+
+    @property
+    def lasts(self) -> bool:
+        return self._at == self._time.now()
+
+    def seconds_left(self, patience: float) -> float:
+        """Until people are to be told; it begins now, unless it has begun already."""
+        if not self.lasts:
+            self.begin()
+        return max(self._since + patience, self._told_at + _AGAIN) - self._real()
+
+    def tell(
+        self, reasons: Iterable[tuple[str, FrameType]], *, warning: bool = True
+    ) -> None:
+        """Say why, and once, if asked to, with a warning.
+
+        Raises:
+            RuntimeWarning: if warnings are errors.
+        """
+        now = self._real()
+        seconds = now - self._since
+        how_long = "a second" if seconds < 2 else f"{seconds:.0f} seconds"
+        warning, self._warned = warning and not self._warned, warning or self._warned
+        aloud = now >= self._said_at + _AGAIN
+        self._told_at = now
+        if aloud:
+            self._said_at = now
+        for reason, frame in reasons:
+            tell(
+                f"virtual time has been standing still for {how_long} of real time, "
+                f"as {reason}",
+                frame,
+                warning=warning,
+                aloud=aloud,
+            )
+
+    def warn_again(self) -> None:
+        """Nobody could be told of the warning, an error; it is to be tried again."""
+        self._warned = False
+        # But not at once.
+        self._since, self._told_at = self._real(), -inf
+
+
+class WorkersAreBusy(StandStill, trio.abc.Instrument):
+    """The current run waits for worker threads.
+
+    One Ctrl-C is to end that. Trio can only cancel the task that waits for a worker,
+    which then waits all the same. So from then on, until the run ends, such a task
+    does not wait for its worker any more.
+    """
+
+    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+        super().__init__(time, real)
+        add_instrument(self)
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        if self.lasts and ctrl_c_is_pending() and busy_workers():
+            remove_instrument(self)
+            note_ctrl_c()
+            AbandonWorkers(all_tasks)
+
+    def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
+        self.tell(map(_why_workers, tasks), warning=warning)
+
+
+class TasksGoOn(StandStill, trio.abc.Instrument):
+    """There is always a task of the run that can go on, so the run is never idle.
+
+    As an instrument it counts the passes of Trio's loop itself; otherwise the one who
+    counts them calls `look`.
+
+    Args:
+        patience: For how many real seconds this may last before people are told.
+    """
+
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], patience: float
+    ) -> None:
+        super().__init__(time, real)
+        self._patience = patience
+        self._passes = 0
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        if next_deadline_if_idle() > -inf:
+            self._passes = 0
+            return
+        self._passes += 1
+        if not self._passes % PASSES:
+            self.look(self._passes)
+
+    def look(self, passes: int) -> None:
+        """So many passes of Trio's loop have gone by since the run was idle."""
+        if passes == PASSES:
+            self.begin()
+        elif self.seconds_left(self._patience) <= 0:
+            tasks = [task for task in all_tasks() if is_about_to_go_on(task)]
+            try:
+                self.tell([_why_tasks(tasks)])
+            except Exception as error:  # a warning, where they are errors
+                if not raise_in_main_task(error):
+                    self.warn_again()
+
+
+def _why_workers(task: Task) -> tuple[str, FrameType]:
+    what, frame = what_it_waits_for(task)
+    reason = (
+        f"the task {task.name!r} waits for {what} in a worker thread. {_SILENCE} If it "
+        "waits for something that only happens in virtual time, it will wait for ever: "
+        "say ClockControl(ignore_threads=True), or move the time by hand. (Ctrl-C and "
+        "fail_after_real() end the wait, and leave the thread as it is.)"
+    )
+    return reason, frame
+
+
+def _why_tasks(tasks: list[Task]) -> tuple[str, FrameType]:
+    frames = [place_of(task) for task in tasks]
+    named = [
+        f"{task.name!r} at {frame.f_code.co_filename}:{frame.f_lineno}, in "
+        f"{frame.f_code.co_name}"
+        for task, frame in zip(tasks, frames, strict=True)
+    ]
+    reason = (
+        f"there is always a task that can go on: {'; '.join(named[:_NAMED])}. "
+        f"{_SILENCE} If it waits for a time, it will wait for ever, as time only moves "
+        "when no task can go on: let it sleep for more than 0 seconds, or until then"
+    )
+    return reason, frames[0]
+
+
+_NAMED = 10

@@ -1,0 +1,614 @@
+"""Where virtual time stands still, a person is told, and can end that."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt.testing import ClockControl
+from trio_clockrt.testing._trio_inside import raise_in_main_task
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+
+class RealTime:
+    """It moves on with each pass of Trio's loop in which a task can go on."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.25
+        return self.now
+
+
+def jumping(**kwargs: Any) -> ClockControl:
+    control = ClockControl(autojump_threshold=0, **kwargs)
+    control._real_clock = RealTime()
+    return control
+
+
+@contextmanager
+def warnings_are_recorded() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
+SAID = "trio_clockrt: virtual time has been standing still for "
+
+
+# --- tasks that go on and on ---
+
+
+async def spin(until: Callable[[], object]) -> None:
+    while not until():
+        await trio.sleep(0)
+
+
+def line_in_spin() -> int:
+    return spin.__code__.co_firstlineno + 2
+
+
+def test_a_task_that_spins(terminal: io.StringIO) -> None:
+    def told_twice() -> bool:
+        return terminal.getvalue().count(SAID) == 2
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spin, told_twice, name="busy one")
+            await trio.sleep(1)
+
+    control = jumping()
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=control)
+    assert control.current_time() == 1
+    (warning,) = caught
+    assert warning.category is RuntimeWarning
+    text = str(warning.message)
+    where = f"'busy one' at {__file__}:{line_in_spin()}, in spin"
+    assert "standing still for a second of real time" in text
+    assert f"there is always a task that can go on: {where}. " in text
+    assert "filter 'ignore:virtual time has been standing still'" in text
+    assert (warning.filename, warning.lineno) == (__file__, line_in_spin())
+    first, second = terminal.getvalue().strip().split("\n\n")
+    assert first == f"trio_clockrt: {text}"
+    # After ten seconds more, or a moment later.
+    seconds = re.search("for ([0-9]+) seconds", second)
+    assert seconds is not None
+    assert 10 < int(seconds[1]) < 30
+    assert second == first.replace("a second of", f"{seconds[1]} seconds of")
+
+
+def run_for(control: ClockControl) -> Any:
+    return control.run_for(5)
+
+
+def wait_beside(control: ClockControl) -> Any:
+    return control.to_clock().delay(5)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("wait", [run_for, wait_beside])
+def test_a_task_that_spins_while_time_is_moved_otherwise(
+    wait: Callable[[ClockControl], Any], beside: bool, terminal: io.StringIO
+) -> None:
+    async def main() -> None:
+        clock = control.to_clock()
+        async with trio.open_nursery() as nursery:
+            # Another task sleeps, or else Trio would not have to look at the time.
+            nursery.start_soon(spin, terminal.getvalue, name="busy one")
+            await wait(control)
+        assert clock.instant() == 5
+
+    control = jumping()
+    if wait is run_for:
+        control.autojump_threshold = float("inf")
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=None if beside else control)
+    assert "'busy one'" in str(caught[0].message)
+    assert len(caught) == 1
+
+
+def test_a_function_of_trio_s_that_never_waits(terminal: io.StringIO) -> None:
+    """There is no line of the user's to be named."""
+
+    source = """async def spin():
+        while not said():
+            await checkpoint()"""
+    # As if it were a part of Trio.
+    where = trio.sleep.__code__.co_filename
+    names: dict[str, Any] = {
+        "said": terminal.getvalue,
+        "checkpoint": trio.lowlevel.checkpoint,
+    }
+    exec(compile(source, where, "exec"), names)
+    with warnings_are_recorded() as caught:
+        trio.run(names["spin"], clock=jumping())
+    assert caught[0].filename == where
+    assert "spin' at " in str(caught[0].message)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_main_task_that_spins_where_warnings_are_errors() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeWarning, match="in spin"):
+            await spin(lambda: False)
+        await trio.sleep(1)
+
+    trio.run(main, clock=jumping())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shield", [False, True])
+def test_a_child_that_spins_where_warnings_are_errors(shield: bool) -> None:
+    async def child() -> None:
+        with trio.CancelScope(shield=shield):
+            await spin(lambda: False)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=jumping())
+    # A child that is shielded from the end of the main task is told as well.
+    assert len(leaves(caught.value)) == 1 + shield
+    for error in leaves(caught.value):
+        assert isinstance(error, RuntimeWarning)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nobody_can_be_told_of_a_task_that_spins(
+    terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main task waits for what cannot be cancelled; so it is tried again."""
+    told: list[bool] = []
+
+    def tell(error: BaseException) -> bool:
+        told.append(raise_in_main_task(error))
+        return told[-1]
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(spin_beside)
+        await trio.to_thread.run_sync(enough.wait)
+
+    async def spin_beside() -> None:
+        # Not at a checkpoint, where it could be told.
+        while len(told) < 3:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        enough.set()
+
+    monkeypatch.setattr("trio_clockrt.testing._stand_still.raise_in_main_task", tell)
+    enough = threading.Event()
+    trio.run(main, clock=jumping())
+    assert told == [False] * 3
+    # People are not told each time.
+    assert terminal.getvalue().count(SAID) == 1
+
+
+def move_by_hand(control: ClockControl, n: int) -> None:
+    if not n % 4:
+        control.jump(0.001)
+
+
+def never(control: ClockControl, n: int) -> None:
+    control.autojump_threshold = float("inf")
+
+
+@pytest.mark.parametrize("step", [move_by_hand, never])
+def test_tasks_that_go_on_as_they_should(
+    step: Callable[[ClockControl, int], None], terminal: io.StringIO
+) -> None:
+    async def main() -> None:
+        for n in range(2000):
+            step(control, n)
+            await trio.lowlevel.checkpoint()
+
+    control = jumping()
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=control)
+    assert caught == []
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_program_that_rests_now_and_then(
+    beside: bool, terminal: io.StringIO
+) -> None:
+    async def main() -> None:
+        async def work() -> None:
+            for n in range(2000):
+                if n % 50:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    # For I/O: a message to this run.
+                    event = trio.Event()
+                    run.run_sync_soon(event.set)
+                    await event.wait()
+
+        run = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            if beside:
+                await control.to_clock().delay(1)
+            else:
+                await trio.sleep(1)
+
+    control = jumping()
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=None if beside else control)
+    assert caught == []
+
+
+def test_a_program_under_hold() -> None:
+    async def main() -> None:
+        with control.hold():
+            for _ in range(2000):
+                await trio.lowlevel.checkpoint()
+
+    control = jumping()
+    trio.run(main, clock=control)
+
+
+# --- worker threads ---
+
+
+class Worker:
+    """Works until it is told that this is enough."""
+
+    def __init__(self) -> None:
+        self.started = threading.Semaphore(0)
+        self.enough = threading.Event()
+        self.ended = threading.Semaphore(0)
+
+    def when_started(self) -> None:
+        """Something to be done in the worker thread."""
+
+    def __call__(self) -> str:
+        self.started.release()
+        self.when_started()
+        self.enough.wait()
+        self.ended.release()
+        return "done"
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.enough.set()
+
+
+class WhenItWaits(trio.abc.Instrument):
+    """Takes a step each time that the run is about to wait, which then goes on."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self.steps = list(steps)
+        self.timeouts: list[float] = []
+
+    def before_run(self) -> None:
+        self.token = trio.lowlevel.current_trio_token()
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout and self.steps:
+            self.timeouts.append(timeout)
+            self.steps.pop(0)()
+            self.token.run_sync_soon(int)
+
+
+class HandMovedTime:
+    now = 123.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_worker_is_spoken_of_again_and_again(
+    worker: Worker, terminal: io.StringIO
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, worker)
+            await trio.sleep(30)
+
+    def pass_time(seconds: float) -> None:
+        said.append(terminal.getvalue().count(SAID))
+        real.move(seconds)
+
+    said: list[int] = []
+    real = HandMovedTime()
+    control = jumping()
+    control._real_clock = real
+    steps = [partial(pass_time, seconds) for seconds in (1, 9, 1, 10, 0)]
+    script = WhenItWaits(*steps, worker.enough.set)
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=control, instruments=[script])
+    assert said == [0, 1, 1, 2, 3]
+    assert script.timeouts == [1, 10, 1, 10, 10, 10]
+    (warning,) = caught
+    assert f"trio_clockrt: {warning.message}\n" in terminal.getvalue()
+    assert "standing still for 21 seconds of real time" in terminal.getvalue()
+
+
+def test_where_time_has_nowhere_to_go(worker: Worker, terminal: io.StringIO) -> None:
+    """A worker may well do real work then; so nothing is said for longer."""
+    real = HandMovedTime()
+    control = jumping()
+    control._real_clock = real
+    script = WhenItWaits(*[partial(real.move, 5)] * 4, worker.enough.set)
+    main = partial(trio.to_thread.run_sync, worker)
+    with warnings_are_recorded() as caught:
+        trio.run(main, clock=control, instruments=[script])
+    assert caught == []
+    assert script.timeouts == [10, 5, 10, 5, 10]
+    assert terminal.getvalue().count(SAID) == 2
+    assert "standing still for 10 seconds of real time" in terminal.getvalue()
+
+
+def test_time_that_has_moved_meanwhile(worker: Worker) -> None:
+    """The second begins anew, also if nobody has looked in between."""
+    real = HandMovedTime()
+
+    def move() -> None:
+        real.move(0.9)
+        control.jump(1)
+
+    async def main() -> None:
+        with trio.move_on_after(3):
+            await trio.to_thread.run_sync(worker)
+
+    control = jumping()
+    control._real_clock = real
+    script = WhenItWaits(move, move, worker.enough.set)
+    trio.run(main, clock=control, instruments=[script])
+    assert script.timeouts == [1, 1, 1]
+
+
+def wait_for(worker: Worker) -> None:
+    """Until people have been told three times."""
+
+    async def main() -> None:
+        with trio.move_on_after(3600):
+            await trio.to_thread.run_sync(worker)
+
+    real = HandMovedTime()
+    control = ClockControl(autojump_threshold=0)
+    control._real_clock = real
+    steps = [partial(real.move, 10)] * 3
+    trio.run(main, clock=control, instruments=[WhenItWaits(*steps, worker.enough.set)])
+
+
+def test_what_the_filters_of_python_ignore_is_not_said(
+    worker: Worker, terminal: io.StringIO
+) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "virtual time has been standing still")
+        wait_for(worker)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_it_is_said_where_warnings_are_errors(
+    worker: Worker, terminal: io.StringIO
+) -> None:
+    """The error may not be seen before the worker is done, here: for ever."""
+    wait_for(worker)
+    assert terminal.getvalue().count(SAID) == 3
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_without_pytest(
+    captured: bool, worker: Worker, terminal: io.StringIO, monkeypatch: Any
+) -> None:
+    """What Python has shown on the terminal is not said once more."""
+
+    def show(*args: Any) -> None:
+        print(warnings.formatwarning(*args[:4]), file=sys.stderr)
+
+    monkeypatch.setattr("_trio_clockrt_pytest_plugin.real_stderr", None)
+    monkeypatch.setattr(sys, "__stderr__", terminal)
+    monkeypatch.setattr(sys, "stderr", io.StringIO() if captured else terminal)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        wait_for(worker)
+    text = terminal.getvalue()
+    assert text.count("standing still for 10 seconds") == 1
+    assert text.count("RuntimeWarning: virtual time") == (not captured)
+    assert text.count(SAID) == 2 + captured
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_where_there_is_no_terminal(
+    closed: bool, worker: Worker, terminal: io.StringIO, monkeypatch: Any
+) -> None:
+    terminal.close()
+    if not closed:
+        monkeypatch.setattr("_trio_clockrt_pytest_plugin.real_stderr", None)
+        monkeypatch.setattr(sys, "__stderr__", None)
+    with warnings_are_recorded() as caught:
+        wait_for(worker)
+    assert len(caught) == 1
+
+
+# --- an end to that ---
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def wait_here(control: ClockControl, worker: Worker) -> Any:
+    return trio.to_thread.run_sync(worker)
+
+
+async def wait_in_a_child(control: ClockControl, worker: Worker) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, worker)
+
+
+async def wait_under_a_shield(control: ClockControl, worker: Worker) -> None:
+    """It is reached by the cancellation later than the others."""
+
+    async def wait() -> None:
+        with scope:
+            await trio.to_thread.run_sync(worker)
+
+    scope = trio.CancelScope(shield=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        try:
+            await trio.sleep_forever()
+        finally:
+            scope.shield = False
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("wait", [wait_here, wait_in_a_child, wait_under_a_shield])
+def test_one_ctrl_c_ends_it(
+    wait: Any, beside: bool, by_hand: bool, worker: Worker, ctrl_c: None
+) -> None:
+    async def main() -> None:
+        clock = control.to_clock()
+        async with trio.open_nursery() as nursery:
+            if by_hand:
+                nursery.start_soon(control.run_for, 60)
+            else:
+                nursery.start_soon(clock.delay if beside else trio.sleep, 60)
+            await trio.to_thread.run_sync(other.acquire)
+            with trio.fail_after(60):
+                await wait(control, worker)
+
+    other = threading.Semaphore()
+    control = ClockControl() if by_hand else ClockControl(autojump_threshold=0)
+    script = WhenItStandsStill(worker, press_ctrl_c)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        trio.run(main, clock=None if beside else control, instruments=[script])
+    assert [type(leaf) for leaf in leaves(caught.value)] == [KeyboardInterrupt]
+    assert not worker.enough.is_set()
+
+
+class WhenItStandsStill(trio.abc.Instrument):
+    """Takes a step once the run waits for a worker, and nothing else goes on."""
+
+    def __init__(self, worker: Worker, step: Callable[[], object]) -> None:
+        self.step: Callable[[], object] | None = step
+        self.started = False
+        worker.when_started = self.begin  # type: ignore[method-assign]
+
+    def before_run(self) -> None:
+        self.token = trio.lowlevel.current_trio_token()
+
+    def begin(self) -> None:
+        self.started = True
+        self.token.run_sync_soon(int)
+
+    def before_io_wait(self, timeout: float) -> None:
+        if self.started and timeout and self.step is not None:
+            self.step()
+            self.step = None
+            self.token.run_sync_soon(int)
+
+
+def test_ctrl_c_while_time_does_not_stand_still(worker: Worker, ctrl_c: None) -> None:
+    """As always in Trio: the worker is waited for."""
+
+    async def main() -> None:
+        await trio.to_thread.run_sync(worker)
+        ended.append(trio.current_time())
+
+    def press() -> None:
+        press_ctrl_c()
+        trio.lowlevel.current_trio_token().run_sync_soon(
+            trio.lowlevel.current_trio_token().run_sync_soon, worker.enough.set
+        )
+
+    ended: list[float] = []
+    script = WhenItStandsStill(worker, press)
+    clock = ClockControl(autojump_threshold=0, ignore_threads=True)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main, clock=clock, instruments=[script])
+    assert ended == [0.0]
+
+
+def test_a_cancelled_task_waits_for_its_worker(worker: Worker) -> None:
+    """As always in Trio, also if time stands still for that."""
+
+    async def main() -> None:
+        with scope, trio.fail_after(60):
+            assert await trio.to_thread.run_sync(worker) == "done"
+        assert scope.cancel_called
+
+    scope = trio.CancelScope()
+    script = WhenItWaits(
+        worker.started.acquire, scope.cancel, int, int, worker.enough.set
+    )
+    trio.run(main, clock=ClockControl(autojump_threshold=0), instruments=[script])
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
+    async def wait_outside() -> None:
+        await trio.to_thread.run_sync(outside)
+        ended.append("outside")
+
+    async def main() -> None:
+        async with trio.open_nursery() as around:
+            around.start_soon(wait_outside)
+            await trio.to_thread.run_sync(outside.started.acquire)
+            around.cancel_scope.cancel()
+            # Only in the block a task does not wait for its worker.
+            with trio.CancelScope(shield=True):
+                with pytest.raises(trio.TooSlowError, match="0.01 real seconds"):
+                    with control.fail_after_real(0.01):
+                        wait = wait_in_a_child if child else wait_here
+                        await wait(control, worker)
+                await trio.to_thread.run_sync(int)
+            ended.append("block")
+            outside.enough.set()
+
+    outside = Worker()
+    ended: list[str] = []
+    control = ClockControl(autojump_threshold=0)
+    trio.run(main, clock=control)
+    assert not worker.enough.is_set()
+    assert ended == ["block", "outside"]
+
+
+async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
+    control = ClockControl()
+    before = set(threading.enumerate())
+    with control.fail_after_real(0) as scope:
+        (timer,) = set(threading.enumerate()) - before or {threading.current_thread()}
+        if timer is not threading.current_thread():
+            timer.join()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not scope.cancel_called
