@@ -11,6 +11,7 @@ from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
 from .._block import SyncBlock
 from .._post import post
+from .._timeouts import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +67,8 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         post(self._run, self._cancel)
 
     def _cancel(self) -> None:
-        self._message = (
-            f"this has taken more than {self._seconds} real seconds{self._report()}"
-        )
-        self._scope.cancel()
+        # Somebody may have cancelled it by hand, in time.
+        if not self._scope.cancel_called:
+            reason = f"this has taken more than {self._seconds} real seconds"
+            self._message = f"{reason}{self._report()}"
+            cancel(self._scope, f"fail_after_real(): {reason}")
