@@ -19,7 +19,7 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_instant
-from ._errors import ClockGone, raise_all
+from ._errors import ClockGone, raise_failures
 from ._uncopied import Uncopied
 from ._waiters import wait_for_end
 
@@ -140,7 +140,7 @@ class ClockDriver(Uncopied):
         state = self._state
         state.fire_due(None if now is None else to_instant(now, "now"))
         if state.failures:
-            raise_all("callbacks of timers failed", state.take_failures())
+            raise_failures(state.take_failures())
         state.end_if_unused()
         if not state.alive:
             raise state.gone()

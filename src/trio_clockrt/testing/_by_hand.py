@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import current_task, current_trio_token
 
-from .._errors import raise_all
+from .._errors import raise_failures
 from ._idleness import Hold, settle_run
 from ._report import describe
 from ._virtual_time import NANOSECONDS, to_nanoseconds
@@ -58,7 +58,9 @@ class ByHand:
 
     def arrive(self) -> None:
         """Time has moved in one leap: fire whatever is due and can fire at once."""
-        self._finish(self._visit())
+        failures: list[tuple[Any, BaseException]] = []
+        self._visit(failures)
+        self._finish(failures)
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
@@ -68,10 +70,12 @@ class ByHand:
                 "another advance(); set another timer, or use jump()"
             )
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
-        failures = self._visit(until)
+        failures: list[tuple[Any, BaseException]] = []
+        self._visit(failures, until)
         self._time.count_to(until)
         # Once more, as one of these may have set a timer just before time has moved.
-        self._finish(failures + self._visit())
+        self._visit(failures)
+        self._finish(failures)
 
     async def run_for(self, seconds: float) -> None:
         until = self._time.nanoseconds() + to_nanoseconds(seconds)
@@ -107,20 +111,22 @@ class ByHand:
                 "wait again and again? Then use run_for(), or a larger `limit`"
             )
 
-    def _visit(self, until: int = 0) -> list[BaseException]:
+    def _visit(self, failures: list[tuple[Any, BaseException]], until: int = 0) -> None:
         """Fire timers that no task drives, in this thread, each at its own time.
 
         That is whatever is due *until* then, and whatever is due already.
         """
-        failures: list[BaseException] = []
         others, time = self._others, self._time
         newest, here = others.newest, others.here()
         if any(alarm.state.busy for alarm in here):
             # A callback has called this, or a finalizer that has interrupted something.
             # That goes on first.
-            return failures
+            return
         for alarm in here:
-            alarm.state.arm()  # as Ctrl-C may have come in between
+            # Ctrl-C may have come in between, and left what had failed before.
+            alarm.state.arm()
+            if alarm.state.failures:
+                failures += alarm.state.take_failures()
         # Most deadlines are so early that there is no need to count.
         end = until / NANOSECONDS
         last, passes = -inf, 0
@@ -139,12 +145,23 @@ class ByHand:
             elif passes < _MOST_PASSES:
                 passes += 1
             else:
-                failures.append(self._endless(first.state))
+                failures.append((None, self._endless(first.state)))
                 self._finish(failures)
-            first.fire(time.go_to(deadline))
+            try:
+                first.fire(time.go_to(deadline))
+            except BaseException:
+                self._put_off(failures, first.state)
+                self._moved()
+                raise
             if first.state.failures:
                 failures += first.state.take_failures()
-        return failures
+
+    def _put_off(self, failures: list[tuple[Any, BaseException]], state: State) -> None:
+        """Keep them for the next call, or for the blocks of their timers."""
+        for group, exc in failures:
+            where = state if group is None else group._state
+            where.failures.append((group, exc))
+        failures.clear()
 
     def _comes(self, deadline: float, until: int) -> bool:
         """Whether that is until then, to the nanosecond, or has come already."""
@@ -162,16 +179,15 @@ class ByHand:
             "now again and again? Then let it be a moment later, so that time goes on"
         )
 
-    def _finish(self, failures: list[BaseException]) -> None:
+    def _finish(self, failures: list[tuple[Any, BaseException]]) -> None:
         while self._time.is_about(deadline := self.next_deadline()):
             self._time.go_to(deadline)
         self._moved()
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+        raise_failures(failures)
 
-    async def _settle(self, failures: list[BaseException]) -> None:
+    async def _settle(self, failures: list[tuple[Any, BaseException]]) -> None:
         """Let everybody do what is due, until there is nothing to do."""
-        failures += self._visit()
+        self._visit(failures)
         self._moved()
         for run in self._others.runs():
             await settle_run(run, self._idleness)
@@ -187,7 +203,7 @@ class ByHand:
             )
 
     @contextmanager
-    def _letting_it_run(self) -> Generator[list[BaseException]]:
+    def _letting_it_run(self) -> Generator[list[tuple[Any, BaseException]]]:
         try:
             current_task()
         except RuntimeError:
@@ -205,17 +221,15 @@ class ByHand:
                 "run_for(), run_until() or run_until_idle() is under way already, in "
                 "another task; time cannot be in two places"
             )
-        failures: list[BaseException] = []
+        failures: list[tuple[Any, BaseException]] = []
         self._hold = Hold(self._idleness.holds, self._settings_changed)
         try:
             with self._hold:
                 yield failures
         except BaseException as exc:
-            if not failures:
-                raise
-            failures.insert(0, exc)
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+            raise_failures(failures, exc)
+            raise
+        raise_failures(failures)
 
     def _is_in_its_run(self) -> bool:
         try:

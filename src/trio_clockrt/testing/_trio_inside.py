@@ -52,12 +52,20 @@ def main_task() -> Task | None:
     return task
 
 
+def main_task_goes_on() -> bool:
+    """Whether the main task is about to go on, and so cannot be interrupted yet."""
+    main = main_task()
+    return main is not None and main._next_send_fn is not None
+
+
 def raise_in_main_task(error: BaseException) -> bool:
     """Let the main task see an error where it waits, as Ctrl-C would be raised.
 
     If it cannot be interrupted, or waits for a shielded child, the next one of its
     children and theirs sees it as well. Tells whether that has woken anybody.
     """
+    runq = GLOBAL_RUN_CONTEXT.runner.runq
+    before = len(runq)
 
     def raise_error() -> NoReturn:
         raise error
@@ -67,7 +75,7 @@ def raise_in_main_task(error: BaseException) -> bool:
     for task in tasks:
         if task._abort_func is not None:
             task._attempt_abort(raise_error)
-            if GLOBAL_RUN_CONTEXT.runner.runq:
+            if len(runq) > before:
                 return True
         tasks += [
             child for nursery in task.child_nurseries for child in nursery.child_tasks
