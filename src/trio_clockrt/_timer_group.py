@@ -285,7 +285,7 @@ class TimerGroup(Uncopied):
             alive = {id(kept): kept for kept in idle[:count] if kept() is not None}
             idle[:count] = alive.values()
         finally:
-            self._sweep_at = 4 * len(self._idle) + _FEW
+            self._sweep_at = 2 * len(self._idle) + _FEW
 
     def _let_go(self) -> None:
         """No timer can ever fire again: at any moment, and in any thread."""
