@@ -475,6 +475,10 @@ def test_ctrl_c_in_a_callback(control: ClockControl, clock: Clock) -> None:
         timers.call_later(2, log.append, "later")
         with pytest.raises(KeyboardInterrupt):
             control.advance(2)
+        assert log == []
+        control.advance(0)
+        assert log == []
+        control.advance(1)
     assert log == ["later"]
 
 

@@ -236,9 +236,7 @@ def test_tasks_that_go_on_as_they_should(
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_a_program_that_rests_now_and_then(
-    beside: bool, terminal: io.StringIO
-) -> None:
+def test_a_program_that_rests_now_and_then(beside: bool, terminal: io.StringIO) -> None:
     async def main() -> None:
         async def work() -> None:
             for n in range(2000):

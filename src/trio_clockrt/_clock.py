@@ -17,7 +17,7 @@ from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
 from ._state import Ownership, State
-from ._timeouts import Timeout
+from ._timeouts import SHORTEST_OF_TRIO, ScopeTimeout, Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
 from ._typing import Self
@@ -359,6 +359,13 @@ class Clock(SimpleClock):
     ) -> AbstractContextManager[trio.CancelScope, bool]:
         """Cancel the block if it takes longer than this, and go on after it.
 
+        If the time is up when the block is entered, its first checkpoint is cancelled.
+
+        In the Trio run whose clock it measures with, the value of the block is a scope
+        with a deadline, which may be moved. Anywhere else the clock's own timers cancel
+        the scope, and its deadline stays infinite. From Trio 0.31 on, the
+        `trio.Cancelled` in the block then tells which timeout it was, on which clock.
+
         Args:
             seconds: How long it may take, from when it is entered, in seconds or as
                 a `~datetime.timedelta`; ``inf`` is no limit.
@@ -388,6 +395,8 @@ class Clock(SimpleClock):
         seconds = to_seconds(seconds, "seconds")
         if self._timers_drive_timeouts():
             return Timeout(self._state, after=seconds, shield=shield, fail=False)
+        if 0 < seconds < SHORTEST_OF_TRIO:
+            return ScopeTimeout(self._state, after=seconds, shield=shield, fail=False)
         return trio.move_on_after(seconds, shield=shield)
 
     def move_on_at(
@@ -426,8 +435,13 @@ class Clock(SimpleClock):
     ) -> AbstractContextManager[trio.CancelScope]:
         """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
 
+        If the scope is cancelled by hand, in time, the block is left without an error.
+        (:func:`trio.fail_after` raises one then too.) In the Trio run whose clock it
+        measures with, "in time" is as the block is left: it is too late if the scope's
+        deadline has come by then. Anywhere else, it is as the scope is cancelled.
+
         Raises:
-            trio.TooSlowError: from the block, if the time was up.
+            trio.TooSlowError: from the block, if it was cancelled as the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_after`.
 
         Example::
@@ -443,9 +457,8 @@ class Clock(SimpleClock):
             too slow
         """
         seconds = to_seconds(seconds, "seconds")
-        if self._timers_drive_timeouts():
-            return Timeout(self._state, after=seconds, shield=shield, fail=True)
-        return trio.fail_after(seconds, shield=shield)
+        kind = Timeout if self._timers_drive_timeouts() else ScopeTimeout
+        return kind(self._state, after=seconds, shield=shield, fail=True)
 
     def fail_at(
         self, instant: float, *, shield: bool = False
@@ -469,9 +482,8 @@ class Clock(SimpleClock):
             too slow
         """
         instant = to_instant(instant, "instant")
-        if self._timers_drive_timeouts():
-            return Timeout(self._state, at=instant, shield=shield, fail=True)
-        return trio.fail_at(instant, shield=shield)
+        kind = Timeout if self._timers_drive_timeouts() else ScopeTimeout
+        return kind(self._state, at=instant, shield=shield, fail=True)
 
     def open_timers(
         self, *, on_exit: Literal["wait", "cancel"] = "wait"

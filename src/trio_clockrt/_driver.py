@@ -20,7 +20,7 @@ from trio.lowlevel import (
 
 from ._alarm import DriverAlarm
 from ._durations import to_instant
-from ._errors import ClockGone, raise_all
+from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
 from ._state import State
 from ._uncopied import Uncopied
@@ -141,7 +141,7 @@ class ClockDriver(Hinted, Uncopied):
         state = self._state
         state.fire_due(None if now is None else to_instant(now, "now"))
         if state.failures:
-            raise_all("callbacks of timers failed", state.take_failures())
+            raise_failures(state.take_failures())
         state.end_if_unused()
         if not state.alive:
             raise state.gone()

@@ -1,9 +1,11 @@
-"""The one exception of this library's own, and how more than one are raised."""
+"""The one exception of this library's own, and how those of callbacks are raised."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, NoReturn
+
+import trio
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -39,6 +41,37 @@ class ClockGone(Exception):
         message: str = "this clock is gone, and no timer on it can fire any more",
     ) -> None:
         super().__init__(message)
+
+
+def raise_failures(
+    failures: list[tuple[object, BaseException]], also: BaseException | None = None
+) -> None:
+    """Raise what callbacks have raised, if anything, and *also* what is under way.
+
+    If that is control flow, such as Ctrl-C, it goes on as it is, and refers to them.
+    """
+    errors = [exc for _, exc in failures]
+    failures.clear()  # they refer to the frames of who has the list
+    if not errors:
+        return
+    message = "callbacks of timers failed"
+    try:
+        if also is None:
+            raise_all(message, errors)
+        if not _is_control_flow(also):
+            raise_all(message, [also, *errors])
+        context, also.__context__ = also.__context__, None
+        also.__context__ = BaseExceptionGroup(message, errors)
+        also.__context__.__context__ = context
+    finally:
+        del errors, also
+
+
+def _is_control_flow(exc: BaseException) -> bool:
+    # The last two are for those who have made them, and who take them out of groups or
+    # drop them: what they would refer to would be lost.
+    not_that = (Exception, BaseExceptionGroup, trio.Cancelled, GeneratorExit)
+    return not isinstance(exc, not_that)
 
 
 def raise_all(message: str, errors: Sequence[BaseException]) -> NoReturn:

@@ -267,6 +267,7 @@ class SharedState(State):
             post(who._run, who._clock_gone)
 
     def _end(self, anybody_there: bool) -> None:  # noqa: ARG002
+        self._let_go()
         if not self._changing:
             self._end_pass()
         self._queue = TimerQueue()

@@ -106,6 +106,7 @@ class SharedTimerGroup(TimerGroup):
             entry = self._pending.pop(timer, None)
             if entry is None or not state.alive:
                 return False
+            self._note(timer)
             urgent = state.replace([entry])
         state.deliver(urgent)
         if not self._pending:
@@ -115,6 +116,8 @@ class SharedTimerGroup(TimerGroup):
     def cancel_timers(self) -> None:
         state = self._state
         with state.lock:
+            for timer in list(self._pending):
+                self._note(timer)
             entries = self._take_all()
             if not entries:
                 return
@@ -141,6 +144,8 @@ class SharedTimerGroup(TimerGroup):
                 return
             if isinstance(timer, PeriodicCallback) and not over:
                 urgent = self._set(timer, timer._next(now))
+            else:
+                self._note(timer)
         if timer._periodic:
             state.deliver(urgent)
         if not self._pending:
@@ -185,4 +190,6 @@ class SharedTimerNursery(SharedTimerGroup, TimerNursery):
     def _give_up(self) -> Collection[Any]:
         with self._state.lock:
             self._closed = True
+            self._state.groups.pop(self, None)
+            self._let_go()
             return self._take_all()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._affinity import Affinity
     from ._time_source import TimeSource
+    from ._timer_group import TimerGroup
 
 # A driver lets other tasks run after so many timers or so many seconds on its own
 # clock, whichever comes first. (Virtual time stands still while timers fire, so there
@@ -178,7 +179,10 @@ class State:
         # Dictionaries for their order.
         self._dependents: dict[Any, None] = {}
         self._watchers: dict[Any, None] = {}
-        # What callbacks of which group have raised, until somebody takes it.
+        # Those that are open, whose timers hold what is the user's.
+        self.groups: dict[TimerGroup, None] = {}
+        # What callbacks of which group have raised, until somebody takes it. (Without a
+        # group, it is for whoever comes first.)
         self.failures: deque[tuple[object, BaseException]] = deque()
         self.registered = 0
         self.fired = 0
@@ -378,17 +382,17 @@ class State:
         except Exception as exc:
             self.failures.append((None, exc))
 
-    def take_failures(self, group: object = None) -> list[BaseException]:
+    def take_failures(self, group: object = None) -> list[tuple[object, BaseException]]:
         """What callbacks have raised, those of one *group* or all."""
-        taken: list[BaseException] = []
+        taken: list[tuple[object, BaseException]] = []
         # As any thread may do on a shared clock, which may add more meanwhile.
         with suppress(IndexError):
             for _ in range(len(self.failures)):
-                failed, exc = self.failures.popleft()
-                if group in (None, failed):
-                    taken.append(exc)
+                failure = self.failures.popleft()
+                if group is None or failure[0] in (None, group):
+                    taken.append(failure)
                 else:
-                    self.failures.append((failed, exc))
+                    self.failures.append(failure)
         return taken
 
     def next_deadline(self) -> float:
@@ -454,9 +458,12 @@ class State:
                 self._pass = None
             self._changing = True
             self._rearm()
-        except BaseException:  # Ctrl-C, outside of Trio
+        except BaseException:
+            # Outside of Trio: Ctrl-C, or something like it from a callback.
             self._changing = True
             self._end_pass()
+            if self.alive:
+                self._rearm()
             raise
         finally:
             self.firing = self._changing = False
@@ -476,9 +483,11 @@ class State:
             if not waiters:
                 return False
             self._changing = False
-            self._fire(waiters[0], now - waiters[0].when)
-            self._changing = True
-            self._rearm()
+            try:
+                self._fire(waiters[0], now - waiters[0].when)
+            finally:
+                self._changing = True
+                self._rearm()
         finally:
             self.firing = self._changing = False
         if self._postponed:
@@ -547,6 +556,7 @@ class State:
         """The clock is gone, and `tell_everybody` follows, where tasks wait."""
         self._gone_because = "nobody holds the driver that came with it any more"
         self._home = None
+        self._let_go()
 
     def tell_everybody(self) -> None:
         self._end(True)
@@ -566,7 +576,9 @@ class State:
         self._dependents, self._watchers = {}, {}
 
     def _end(self, anybody_there: bool) -> None:
+        self._let_go()
         self._end_pass()
+        self._postponed.clear()
         for waiter in self._queue.due(inf):
             if anybody_there:
                 waiter._clock_gone()
@@ -575,6 +587,12 @@ class State:
         if anybody_there:
             for dependent in dependents:
                 dependent._clock_gone()
+
+    def _let_go(self) -> None:
+        """What can never fire holds nothing alive."""
+        groups, self.groups = self.groups, {}
+        for group in groups:
+            group._let_go()
 
     def __str__(self) -> str:
         pending = self.counts()[0]

@@ -1,7 +1,8 @@
-"""Timeouts that a clock's own timers drive, where Trio's cannot."""
+"""Timeouts that a clock's own timers drive, and those that say that the time was up."""
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
 
     from ._state import State
 
+# What is shorter might be so short that its sum with the present rounds to the present.
+# (For what is not, that takes a hundred thousand years.)
+SHORTEST_OF_TRIO = 1e-3
 
-class Timeout(SyncBlock[trio.CancelScope, bool]):
-    """A block that is cancelled at an instant, or so long after it has been entered.
+# Trio before 0.31 asks for no reason.
+_REASON = {"reason"} & set(signature(trio.CancelScope.cancel).parameters)
 
-    The deadline of the scope itself stays infinite, as it would be on the scale of the
-    Trio run, which is another one.
-    """
 
-    _usage = "`with clock.move_on_after(seconds) as scope:`"
-    _only_wakes = False
-    _periodic = False
+def cancel(scope: trio.CancelScope, reason: str) -> None:
+    """Cancel, and say why where Trio passes that on to who is cancelled."""
+    scope.cancel(**dict.fromkeys(_REASON, reason))
+
+
+class _Timeout(SyncBlock[trio.CancelScope, bool]):
+    """A block with a limit: an instant, or so long after it has been entered."""
 
     def __init__(
         self,
@@ -43,18 +48,84 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
         self.when = at
         self._scope = trio.CancelScope(shield=shield)
         self._fail = fail
-        self._gone = False
-        self._over = False
+
+    def _count_from_now(self) -> None:
+        if self._after is not None:
+            self.when = later(self._state.now(), self._after)
+
+    def _says(self) -> str:
+        """That the time is up, for people to read."""
+        name = "fail" if self._fail else "move_on"
+        if self._after is None:
+            limit = f"{name}_at({self.when!r})"
+        else:
+            limit = f"{name}_after({self._after!r})"
+        source, maker = self._state.source.name, self._state.name
+        return f"the time of {limit} is up, on the clock of {maker} ({source})"
+
+
+class ScopeTimeout(_Timeout):
+    """One that is a cancel scope with a deadline, on the run's own clock.
+
+    It is for what Trio's own do in another way. A timeout of more than zero ends later
+    than it begins. And if it fails, that is because the time is up: the scope tells
+    whether it was cancelled, and not why, so what counts is its deadline, which may
+    have been moved, and the time when the block is left.
+    """
+
+    _usage = "`with clock.fail_after(seconds) as scope:`"
+
+    @enable_ki_protection
+    def __enter__(self) -> trio.CancelScope:
+        self._enter_once()
+        self._count_from_now()
+        self._scope.deadline = self.when
+        return self._scope.__enter__()
+
+    @enable_ki_protection
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scope = self._scope
+        caught = scope.__exit__(exc_type, exc, traceback)
+        if (
+            self._fail
+            and scope.cancelled_caught
+            and scope.deadline <= self._state.now()
+        ):
+            raise trio.TooSlowError(self._says()) from None
+        return caught
+
+
+class Timeout(_Timeout):
+    """One that is a timer, where the run's clock is another.
+
+    The deadline of the scope itself stays infinite, as it would be on the scale of the
+    Trio run, which is another one.
+    """
+
+    _usage = "`with clock.move_on_after(seconds) as scope:`"
+    _only_wakes = False
+    _periodic = False
+    # Whether it has cancelled the scope, as the time is up, or as the clock is gone.
+    _up = False
+    _gone = False
+    _over = False
 
     @enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
         self._enter_once()
         self._state.check()
-        if self._after is not None:
-            self.when = later(self._state.now(), self._after)
+        self._count_from_now()
         _, self._run = who_waits(self._state)
         self._state.add(self)
         self._scope.__enter__()
+        # Trio's do so too: what is there already must not be received any more.
+        if self.when <= self._state.now():
+            self._expire()
         return self._scope
 
     @enable_ki_protection
@@ -71,21 +142,27 @@ class Timeout(SyncBlock[trio.CancelScope, bool]):
             # From None, as nobody needs to see the Cancelled that told us.
             if self._gone:
                 raise self._state.gone() from None
-            if self._fail:
-                raise trio.TooSlowError from None
+            if self._up and self._fail:
+                raise trio.TooSlowError(self._says()) from None
         return caught
 
     def _fire(self) -> bool:
         if self._run is not None and not is_there(self._run):
             post(self._run, self._fire)
-        elif not self._over:
-            self._scope.cancel()
+        else:
+            self._expire()
         return True
 
+    def _expire(self) -> None:
+        # Somebody may have cancelled it by hand, in time.
+        if not (self._over or self._scope.cancel_called):
+            self._up = True
+            cancel(self._scope, self._says())
+
     def _clock_gone(self) -> None:
-        if is_there(self._run) and not self._over:
-            self._gone = not self._scope.cancel_called
-            self._scope.cancel()
+        if is_there(self._run) and not (self._over or self._scope.cancel_called):
+            self._gone = True
+            cancel(self._scope, str(self._state.gone()))
 
     def _not_set(self) -> None:
         self._state.discard(self)

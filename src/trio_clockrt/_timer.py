@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -29,7 +29,9 @@ class Timer(Hinted, Uncopied):
 
     A timer belongs to its group until the group's block ends, and it can be used
     again and again: `reset` makes it pending whatever has become of it before. You
-    need not keep it: a pending timer stays pending when nobody holds it any more.
+    need not keep it: a pending timer stays pending when nobody holds it any more. When
+    the block has ended, or its clock is gone, a timer that you have kept lets go of its
+    function, their arguments and the context.
 
     Attributes:
         when (float): The instant that it is set for, on the scale of
@@ -154,6 +156,7 @@ class Timer(Hinted, Uncopied):
             del group._pending[self]
         except KeyError:
             return False  # cancelled by a finalizer, at the last moment
+        group._note(self)
         if not group._pending:
             group._drained()
         if group._is_over():
@@ -165,12 +168,28 @@ class Timer(Hinted, Uncopied):
         try:
             self._act()
         except BaseException as exc:
-            self._group._failed(exc)
+            if not self._group._failed(exc):
+                raise
 
     def _act(self) -> None:
-        result = self._context.run(call, self._fn, self._args)
+        # In this order, against that of _let_go().
+        context, args, fn = self._context, self._args, self._fn
+        result = context.run(call, fn, args)
         if result is not None:
-            check_result(self._fn, result)
+            check_result(fn, result)
+
+    def _let_go(self) -> None:
+        """It can never fire again; hold on to nothing of the user's.
+
+        This may come at any moment, in any thread. Whoever is just about to fire it
+        calls the right function, with its arguments, or one that does nothing.
+        """
+        self._fn = self._nothing
+        self._args = ()
+        self._context = _NO_CONTEXT
+
+    @staticmethod
+    def _nothing() -> Any: ...
 
     def _restart(self, when: float) -> None:
         """It has been reset to this instant."""
@@ -181,9 +200,16 @@ class Timer(Hinted, Uncopied):
     def _not_set(self) -> None: ...
 
     def __repr__(self) -> str:
-        name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
         pending = "pending" if self.pending else "not pending"
+        if self._context is _NO_CONTEXT:
+            block = "a closed block" if self._group._closed else "a clock that is gone"
+            return f"<Timer of {block}, at {self.when:.6f}, {pending}>"
+        name = getattr(self._fn, "__qualname__", None) or repr(self._fn)
         return f"<Timer for {name}, at {self.when:.6f}, {pending}>"
+
+
+# Of timers that have let go of theirs.
+_NO_CONTEXT = Context()
 
 
 def _place_in_user_code() -> str:

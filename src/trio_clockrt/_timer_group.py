@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from types import TracebackType
 from typing import NoReturn
+from weakref import ref
 
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
 from ._callbacks import check_callback
 from ._durations import later, to_instant, to_seconds
-from ._errors import raise_all
+from ._errors import raise_failures
 from ._hints import Hinted, hints
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
@@ -22,6 +24,9 @@ from ._typing import TypeVarTuple, Unpack
 from ._uncopied import Uncopied
 
 ArgsT = TypeVarTuple("ArgsT")
+
+# So many timers may be remembered in vain.
+_FEW = 64
 
 
 @hints
@@ -45,6 +50,11 @@ class TimerGroup(Hinted, Uncopied):
         self._closed = False
         # In the order of registration.
         self._pending: dict[Timer, None] = {}
+        # Those that are not pending any more, but may be reset; the dead ones are swept
+        # out when there are so many. (Pending timers are not to have weak references.)
+        self._idle: list[ref[Timer]] = []
+        self._sweep_at: float = _FEW
+        state.groups[self] = None
 
     @enable_ki_protection
     def call_later(
@@ -183,7 +193,10 @@ class TimerGroup(Hinted, Uncopied):
             self._state.is_usable()  # or else it says so
             timers = list(self._pending)
             self._state.discard_all(timers)
-            for timer in timers:
+            # One at a time, as weak references to all would take much memory.
+            while timers:
+                timer = timers.pop()
+                self._note(timer)
                 self._pending.pop(timer, None)
             self._drained()
 
@@ -208,12 +221,13 @@ class TimerGroup(Hinted, Uncopied):
         timer._restart(when)
 
     def _cancel(self, timer: Timer) -> bool:
-        if not (timer.pending and self._state.is_usable()):
+        if timer not in self._pending or not self._state.is_usable():
             return False
         # In this order, as a finalizer may cancel it before discard() returns; and
         # one may have done so just now.
         if self._pending.pop(timer, False) is False:
             return False
+        self._note(timer)
         try:
             self._state.discard(timer)
         except KeyboardInterrupt:
@@ -230,9 +244,16 @@ class TimerGroup(Hinted, Uncopied):
     def _drained(self) -> None:
         """No timer is pending any more."""
 
-    def _failed(self, exc: BaseException) -> None:
-        """A callback has raised."""
+    def _failed(self, exc: BaseException) -> bool:
+        """A callback has raised; tells whether that is kept for later.
+
+        Ctrl-C, `sys.exit` and whatever else is no `Exception` is no failure of the
+        callback's. It leaves at once, and what is due still is for the next time.
+        """
+        if not isinstance(exc, Exception):
+            return False
         self._state.failures.append((self, exc))
+        return True
 
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
@@ -242,6 +263,37 @@ class TimerGroup(Hinted, Uncopied):
         except KeyboardInterrupt:
             self.cancel_timers()  # outside of Trio; nobody else would
             raise
+        finally:
+            self._state.groups.pop(self, None)
+            self._let_go()
+
+    def _note(self, timer: Timer) -> None:
+        """It is not pending any more."""
+        self._idle.append(ref(timer))
+        if len(self._idle) > self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        # Finalizers may note others meanwhile, at the end; but they do not sweep.
+        self._sweep_at = inf
+        try:
+            idle = self._idle
+            count = len(idle)
+            # Each once: all references to a timer are one object.
+            alive = {id(kept): kept for kept in idle[:count] if kept() is not None}
+            idle[:count] = alive.values()
+        finally:
+            self._sweep_at = 2 * len(self._idle) + _FEW
+
+    def _let_go(self) -> None:
+        """No timer can ever fire again: at any moment, and in any thread."""
+        for timer in list(self._pending):
+            timer._let_go()
+        idle, self._idle = self._idle, []
+        for reference in idle:
+            kept = reference()
+            if kept is not None:
+                kept._let_go()
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
@@ -282,9 +334,5 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         traceback: TracebackType | None,
     ) -> None:
         self._timers._close()
-        # What nobody has seen yet, as time moved by itself.
-        failures = self._state.take_failures(self._timers)
-        if failures:
-            if exc is not None:
-                failures.insert(0, exc)
-            raise_all("callbacks of timers failed", failures)
+        # What nobody has seen yet, as time moved by itself, or Ctrl-C came after it.
+        raise_failures(self._state.take_failures(self._timers), exc)

@@ -65,7 +65,7 @@ class TimerNursery(TimerGroup):
     ) -> None:
         super().__init__(state)
         self.cancel_scope: trio.CancelScope = nursery.cancel_scope
-        self._nursery = nursery
+        self._start_soon: Callable[..., None] = nursery.start_soon
         self._run = run
         self._token = current_trio_token()
         # How many children of timers are running.
@@ -185,9 +185,11 @@ class TimerNursery(TimerGroup):
             reschedule(self._parent)
 
     def _start_child(self, timer: _Start) -> None:
-        name = timer._fn if timer._name is None else timer._name
-        start = partial(self._nursery.start_soon, name=name)
-        timer._context.run(start, self._run_child, timer)
+        # In this order, against that of _let_go().
+        context, args, fn = timer._context, timer._args, timer._fn
+        name = fn if timer._name is None else timer._name
+        start = partial(self._start_soon, name=name)
+        context.run(start, self._run_child, fn, args)
         self._children += 1
 
     def _raise_in_child(
@@ -200,11 +202,13 @@ class TimerNursery(TimerGroup):
         # generator that nobody has finished, then Trio has told that task so.
         with suppress(RuntimeError):
             if is_there(self._run):
-                self._nursery.start_soon(fn, exc, name=f"{what} of {self._state.name}")
+                self._start_soon(fn, exc, name=f"{what} of {self._state.name}")
 
-    async def _run_child(self, timer: _Start) -> None:
+    async def _run_child(
+        self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
+    ) -> None:
         try:
-            await run_async_fn(timer._fn, timer._args)
+            await run_async_fn(async_fn, args)
         finally:
             self._children -= 1
             if not self._children:
@@ -217,8 +221,9 @@ class TimerNursery(TimerGroup):
             self._closing or not is_there(self._run) or self.cancel_scope.cancel_called
         )
 
-    def _failed(self, exc: BaseException) -> None:
+    def _failed(self, exc: BaseException) -> bool:
         self._raise_in_child(_raise, exc, "failed callback of a timer")
+        return True
 
     def _clock_gone(self) -> None:
         exc = self._state.gone()
@@ -262,6 +267,13 @@ class _Start(Timer):
 
     def _act(self) -> None:
         self._group._start_child(self)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._name = None
+
+    @staticmethod
+    async def _nothing() -> None: ...
 
 
 class TimerNurseryBlock(AsyncBlock[TimerNursery]):
@@ -323,7 +335,13 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
             return False
         finally:
             timers._close()
+            # A timer that is kept need not keep this task.
+            timers._parent, timers._start_soon = None, _start_nothing
             del error  # it refers to this frame
+
+
+def _start_nothing(*_: object, **__: object) -> None:
+    """In the place of a nursery's, once the block has ended."""
 
 
 async def _raise(exc: BaseException) -> NoReturn:

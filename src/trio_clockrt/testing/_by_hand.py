@@ -15,12 +15,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from math import inf
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import current_task, current_trio_token
 
-from .._errors import raise_all
+from .._errors import raise_failures
 from .._post import post
 from ._idleness import Hold, settle_run
 from ._report import describe
@@ -44,6 +44,9 @@ _MOST_STOPS = 100_000
 _MOST_MOVES = 10
 
 _deadline = attrgetter("deadline")
+
+# What callbacks have raised, each with their group.
+_Failures = list[tuple[Any, BaseException]]
 
 
 class ByHand:
@@ -147,27 +150,31 @@ class ByHand:
             )
 
     def _go_on_to(self, there: Moment) -> None:
-        failures = self._visit(there)
+        failures: _Failures = []
+        self._visit(failures, there)
         self._time.go_on_to(there)
         # Once more: a timer may have been set just before time has moved, and a
         # callback may have moved it further.
-        self._finish(failures + self._visit(self._time.present()))
+        self._visit(failures, self._time.present())
+        self._finish(failures)
 
-    def _visit(self, there: Moment) -> list[BaseException]:
+    def _visit(self, failures: _Failures, there: Moment) -> None:
         """Fire timers that no task drives, in this thread, each at its own time.
 
         That is what is due by *there*. If time is moved further meanwhile, what is due
         by then is left for the next visit.
         """
-        failures: list[BaseException] = []
         others, time = self._others, self._time
         newest, here = others.newest, others.here()
         if any(alarm.state.busy for alarm in here):
             # A callback has called this, or a finalizer that has interrupted something.
             # That goes on first.
-            return failures
+            return
         for alarm in here:
-            alarm.state.arm()  # as Ctrl-C may have come in between
+            # Ctrl-C may have come in between, and left what had failed before.
+            alarm.state.arm()
+            if alarm.state.failures:
+                failures += alarm.state.take_failures()
         # Most deadlines are so early that there is no need to count.
         end = there.instant
         soon, passes = -inf, 0
@@ -183,13 +190,24 @@ class ByHand:
                 break
             passes = passes + 1 if deadline <= soon else 0
             if passes > _MOST_PASSES:
-                failures.append(self._endless(first.state))
+                failures.append((None, self._endless(first.state)))
                 self._finish(failures)
             soon = _next_to(deadline)
-            first.fire(time.go_to(deadline))
+            try:
+                first.fire(time.go_to(deadline))
+            except BaseException:
+                self._put_off(failures, first.state)
+                self._moved()
+                raise
             if first.state.failures:
                 failures += first.state.take_failures()
-        return failures
+
+    def _put_off(self, failures: _Failures, state: State) -> None:
+        """Keep them for the next call, or for the blocks of their timers."""
+        for group, exc in failures:
+            where = state if group is None else group._state
+            where.failures.append((group, exc))
+        failures.clear()
 
     def _endless(self, state: State) -> RuntimeError:
         timer = min(state.waiters(), key=attrgetter("when"))
@@ -200,22 +218,19 @@ class ByHand:
             "that time goes on"
         )
 
-    def _finish(self, failures: list[BaseException]) -> None:
+    def _finish(self, failures: _Failures) -> None:
         while self._time.is_about(deadline := self.next_deadline()):
             self._time.go_to(deadline)
         self._moved()
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+        raise_failures(failures)
 
-    async def _settle(
-        self, failures: list[BaseException], end: float, most: int
-    ) -> bool:
+    async def _settle(self, failures: _Failures, end: float, most: int) -> bool:
         """Let the program do what is due, until there is nothing to do.
 
         Tells whether that is so. It is not if the program itself has moved the time
         past the *end*, more often than that.
         """
-        failures += self._visit(self._time.present())
+        self._visit(failures, self._time.present())
         self._moved()
         with trio.CancelScope() as scope:
             self._settling = _Settling(self._time, end, most, scope)
@@ -231,7 +246,7 @@ class ByHand:
         return not scope.cancelled_caught
 
     @contextmanager
-    def _letting_it_run(self) -> Generator[list[BaseException]]:
+    def _letting_it_run(self) -> Generator[_Failures]:
         try:
             current_task()
         except RuntimeError:
@@ -249,20 +264,18 @@ class ByHand:
                 "run_for(), run_until() or run_until_idle() is under way already, in "
                 "another task; time cannot be in two places"
             )
-        failures: list[BaseException] = []
+        failures: _Failures = []
         self._hold = Hold(self._idleness.holds, self._settings_changed)
         self._time.is_led = True
         try:
             with self._hold:
                 yield failures
         except BaseException as exc:
-            if not failures:
-                raise
-            failures.insert(0, exc)
+            raise_failures(failures, exc)
+            raise
         finally:
             self._time.is_led = False
-        if failures:
-            raise_all("callbacks of timers failed", failures)
+        raise_failures(failures)
 
     def _is_in_its_run(self) -> bool:
         try:

@@ -16,6 +16,7 @@ from trio.lowlevel import (
 
 from .._block import SyncBlock
 from .._post import post
+from .._timeouts import cancel
 from ._report import with_children
 from ._worker_threads import AbandonWorkers
 
@@ -83,10 +84,11 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
     def _cancel(self) -> None:
         if self._over:
             return
-        self._message = (
-            f"this has taken more than {self._seconds} real seconds{self._report()}"
-        )
-        self._scope.cancel()
+        # It may have been cancelled by hand, in time.
+        if not self._scope.cancel_called:
+            reason = f"this has taken more than {self._seconds} real seconds"
+            self._message = f"{reason}{self._report()}"
+            cancel(self._scope, f"fail_after_real(): {reason}")
         # A worker may wait for what only happens in virtual time, so for ever.
         self._abandon = AbandonWorkers(self._tasks)
 

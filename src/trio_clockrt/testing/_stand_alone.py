@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -15,6 +16,7 @@ from .._errors import ClockGone
 from .._lock import RLock
 from .._post import current_run, post
 from ._control_alarm import ControlAlarm
+from ._trio_inside import main_task_goes_on, raise_in_main_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ class LoneAlarm(ManualAlarm):
         return None if run is self._over else run
 
     def fire(self, now: float) -> None:
-        """Fire what is due; what callbacks raise is kept in the state.
+        """Fire what is due; what fails is kept in the state, and Ctrl-C leaves at once.
 
         Whoever calls this looks at the deadline afterwards, and tells others.
         """
@@ -81,14 +83,28 @@ class LoneAlarm(ManualAlarm):
                     self.state.fire_due(None)
         finally:
             self._firing = False
-        if self.deadline == inf:
-            self.state.end_if_unused()
+            if self.deadline == inf:
+                self.state.end_if_unused()
 
     def _fire_if_due(self) -> None:
         state, now = self.state, self.state.now()
         if self.deadline <= now and not state.busy and state.is_usable():
-            self.fire(now)
+            try:
+                self.fire(now)
+            except BaseException as exc:
+                # Nobody has called this, so it goes where Ctrl-C would.
+                failure = (None, exc)
+                state.failures.append(failure)
+                self._raise_in_program(failure)
             self._keeper.alarm_moved(self.deadline)
+
+    def _raise_in_program(self, failure: tuple[object, BaseException]) -> None:
+        # Until then it is kept, as the block of the timers may end before.
+        if failure in self.state.failures:
+            if raise_in_main_task(failure[1]):
+                self.state.failures.remove(failure)
+            elif main_task_goes_on():
+                post(current_trio_token(), partial(self._raise_in_program, failure))
 
     def fire_soon(self) -> None:
         run = self.run()

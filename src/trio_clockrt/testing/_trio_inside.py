@@ -18,9 +18,8 @@ from trio.lowlevel import (
     current_trio_token,
 )
 
-from ._await_chain import frames_of
-
 from .._lock import RLock
+from ._await_chain import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -71,6 +70,12 @@ def main_task() -> Task | None:
     """The one that runs the function that this run was given; none before it begins."""
     task: Task | None = GLOBAL_RUN_CONTEXT.runner.main_task
     return task
+
+
+def main_task_goes_on() -> bool:
+    """Whether the main task is about to go on, and so cannot be interrupted yet."""
+    main = main_task()
+    return main is not None and main._next_send_fn is not None
 
 
 def raise_in_main_task(error: BaseException) -> bool:
