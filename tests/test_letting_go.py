@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -188,12 +188,35 @@ async def test_the_task_of_the_nursery(autojump_clock: MockClock) -> None:
 # --- the clock is gone ---
 
 
+@asynccontextmanager
+async def endable(
+    open_it: Open,
+) -> AsyncGenerator[tuple[Clock, Callable[[], Awaitable[None]]]]:
+    """A clock, and what ends it."""
+    leave, left = trio.Event(), trio.Event()
+
+    async def hold(*, task_status: trio.TaskStatus[Clock]) -> None:
+        async with open_it() as clock:
+            task_status.started(clock)
+            await leave.wait()
+        left.set()
+
+    async def end() -> None:
+        leave.set()
+        await left.wait()
+
+    async with trio.open_nursery() as nursery:
+        clock: Clock = await nursery.start(hold)
+        yield clock, end
+        leave.set()
+
+
 @pytest.mark.parametrize("open_it", [own, own_shared])
 @each_timer
 async def test_the_end_of_the_clock(
     hold: Hold, open_it: Open, autojump_clock: MockClock
 ) -> None:
-    async with AsyncExitStackOf(open_it) as (clock, end):
+    async with endable(open_it) as (clock, end):
         with suppress(BaseException):
             async with clock.open_timers() as timers:
                 kept = Kept(timers, hold)
@@ -204,36 +227,6 @@ async def test_the_end_of_the_clock(
                     kept.check_that_they_let_go(ClockGone, "of a clock that is gone")
                     checked = True
         assert checked
-
-
-class AsyncExitStackOf:
-    """A block whose clock can be ended inside."""
-
-    def __init__(self, open_it: Open) -> None:
-        self._block = open_it()
-
-    async def __aenter__(self) -> tuple[Clock, Callable[[], Any]]:
-        self._scope = trio.CancelScope()
-        self._leave = trio.Event()
-        self._left = trio.Event()
-        self._manager = trio.open_nursery()
-        nursery = await self._manager.__aenter__()
-        clock = await nursery.start(self._hold)
-        return clock, self._end
-
-    async def _hold(self, *, task_status: trio.TaskStatus[Clock]) -> None:
-        async with self._block as clock:
-            task_status.started(clock)
-            await self._leave.wait()
-        self._left.set()
-
-    async def _end(self) -> None:
-        self._leave.set()
-        await self._left.wait()
-
-    async def __aexit__(self, *exc_info: object) -> bool | None:
-        self._leave.set()
-        return await self._manager.__aexit__(*exc_info)
 
 
 @pytest.mark.parametrize("shared", [False, True])
