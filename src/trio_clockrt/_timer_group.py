@@ -35,7 +35,8 @@ class TimerGroup(Hinted, Uncopied):
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
     a callback does not keep other timers from firing, and comes out of
-    `ClockDriver.advance_timers`.
+    `ClockDriver.advance_timers`. Ctrl-C, :func:`sys.exit` and whatever else is no
+    `Exception` comes out of it at once.
 
     A timer of a group calls a synchronous function. It costs no task: waiting, it is
     one entry in the clock's queue. Timers fire in the order of their deadlines, those
