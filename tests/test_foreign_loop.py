@@ -356,7 +356,7 @@ def test_an_exception_leaves_the_call_and_the_timer_stays(loop: Loop) -> None:
 
 
 @every_kind
-async def test_with_an_exception_nobody_waits(loop: Loop) -> None:
+async def test_after_an_exception_no_task_waits(loop: Loop) -> None:
     loop.then = fail
     ticks = loop.clock.periodic(10)
     for _ in range(2):
@@ -396,7 +396,7 @@ async def test_an_exception_after_it_has_advanced(
 def test_what_it_returns_is_nothing_to_await(activate: Activate) -> None:
     clock, _driver = activate(on_earlier=lambda: async_function())
     with clock.timer_group() as timers:
-        with pytest.raises(TypeError, match=r"`on_earlier` must be .* nobody awaits"):
+        with pytest.raises(TypeError, match=r"`on_earlier` must be .* never awaited"):
             timers.call_later(1, int)
     clock, _driver = activate(on_earlier=lambda: 3)
     with clock.timer_group() as timers:
@@ -503,7 +503,7 @@ async def use_a_nursery(clock: Clock) -> None:
 def test_the_last_owner_goes_in_another_thread(loop: Loop) -> None:
     owners = [loop.clock]
     del loop.clock
-    loop.then = fail  # and there is nobody who could catch it
+    loop.then = fail  # and no code can catch it
     assert loop.advance() is None
     in_a_thread(owners.clear)
     assert loop.called() == 1
@@ -747,7 +747,7 @@ def test_ctrl_c_as_it_goes_to_sleep(
 def test_a_signal_handler_at_any_moment(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the line at which a timer is set: the loop is told, or has been."""
+    """At each line a timer may be set: the loop is told of it, or called."""
 
     moment = lines = 0
 
@@ -789,7 +789,7 @@ def test_timers_of_other_threads() -> None:
     loop = Loop(shared)
     with loop.clock.timer_group() as timers:
         for first, earlier in (60, 1), (61, 1), (30, 1):
-            # (More often than it must: nobody has read of the first one yet.)
+            # (More often than it must: the loop has not read of the first one yet.)
             in_a_thread(partial(timers.call_later, first, int))
             assert loop.called() == earlier
         assert loop.driver.next_deadline == 1030

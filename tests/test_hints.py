@@ -1,4 +1,4 @@
-"""Who guesses a name is told the right one, and nothing else is any different."""
+"""Names from other libraries raise errors that name the right one."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_setting_a_guess() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-async def test_nobody_sees_them(name: str) -> None:
+async def test_they_are_not_to_be_seen(name: str) -> None:
     cls, thing = CLASSES[name], (await things())[name]
     guesses = {guess for names in _GUESSES[name] for guess in names.split()}
     assert guesses.isdisjoint(dir(cls))

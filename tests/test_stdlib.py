@@ -413,8 +413,8 @@ def test_their_arguments() -> None:
 
 
 def test_what_was_there_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def somebodys(*_: object) -> str:
-        return "somebody's"
+    def others(*_: object) -> str:
+        return "other"
 
     before = time.ctime, time.asctime
     control, other = ClockControl(NOON), ClockControl()
@@ -427,13 +427,13 @@ def test_what_was_there_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     second.__exit__(None, None, None)
     assert (time.ctime, time.asctime) == before
 
-    monkeypatch.setattr(time, "ctime", somebodys)
+    monkeypatch.setattr(time, "ctime", others)
     with control.patch_stdlib():
-        assert time.ctime() == "somebody's"
-    assert time.ctime is somebodys
+        assert time.ctime() == "other"
+    assert time.ctime is others
 
 
-def test_somebody_else_replaces_them_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_replaces_them_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     with ClockControl(NOON).patch_stdlib():
         kept = time.ctime
         monkeypatch.setattr(time, "ctime", str)

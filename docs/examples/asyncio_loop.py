@@ -50,7 +50,7 @@ async def main():
         say("a task of asyncio")
         await asyncio.sleep(0.3)
     await driven.gone.wait()
-    print("nobody uses the clock any more")
+    print("the clock is gone")
 
 
 asyncio.run(main())

@@ -59,4 +59,4 @@ with loop.clock.timer_group() as timers:
     thread.start()
     loop.run()
     thread.join()
-print("nobody uses the clock any more")
+print("the clock is gone")

@@ -50,7 +50,7 @@ def check_notice_result(fn: object, result: object, name: str) -> None:
         _close(result)
         raise TypeError(
             f"`{name}` must be a synchronous function, but {fn!r} returned {result!r}, "
-            "which nobody awaits"
+            "which is never awaited"
         )
 
 

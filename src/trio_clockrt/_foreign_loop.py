@@ -52,7 +52,7 @@ class LoopAlarm(ManualAlarm):
         assert driver is not None
         state = driver._state
         self.deadline = self._told = inf if until is None else max(until, LONG_AGO)
-        # In this order: who has set a timer before has seen the loop awake.
+        # In this order: a timer that was set before that has seen the loop awake.
         first = max(state.next_deadline(), LONG_AGO)
         if first < self.deadline or (self._owner_gone and not state.in_use):
             self.deadline = first
@@ -71,7 +71,7 @@ class LoopAlarm(ManualAlarm):
 
     @enable_ki_protection
     def wake_soon(self, _: object = None) -> None:
-        """Perhaps nobody uses the clock any more: from any thread, at any moment."""
+        """Perhaps the clock is not used any more: from any thread, at any moment."""
         driver = self._loop_driver()
         if driver is None:
             return
@@ -81,12 +81,12 @@ class LoopAlarm(ManualAlarm):
         elif state.changing and state.is_here():
             state.afterwards(self.wake_soon)
         elif state.shared or not state.in_use:
-            # There is nobody here whom an exception would tell anything.
+            # An exception would tell nothing to the code that is interrupted here.
             state.keep_failure(driver.call_loop)
 
 
 class LoopDriver(ClockDriver):
-    """The driver that such a loop holds: whatever it tells, the loop sleeps for."""
+    """The driver that such a loop holds: the loop sleeps for what the driver tells."""
 
     def __init__(
         self, alarm: LoopAlarm, on_earlier: Callable[[], object], state: State

@@ -1,4 +1,4 @@
-"""What people write who know another library, and what to write here.
+"""Names from other libraries, and what to write here.
 
 A guess is a class attribute that raises AttributeError. A `__getattr__` would do too,
 but in some versions of Python it slows down each look-up of what is there. `dir` does
@@ -221,7 +221,7 @@ else:
 
 
 def hints(cls: type[T]) -> type[T]:
-    """Class decorator: whoever guesses a name is told the right one."""
+    """Class decorator: give the class its guesses."""
     for names, instead in _GUESSES[cls.__name__].items():
         for name in names.split():
             if not hasattr(cls, name):  # or else it is no guess any more

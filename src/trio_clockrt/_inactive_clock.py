@@ -246,14 +246,14 @@ class InactiveClock(Generic[S]):
         * when a timer becomes the next one to be due, earlier than what
           `ClockDriver.advance_timers` has returned, or `ClockDriver.next_deadline` has
           told, last; or when neither has been asked yet;
-        * when nobody uses the clock any more, so that the next
+        * when the clock is no longer used, so that the next
           `ClockDriver.advance_timers` raises `ClockGone`.
 
         While `ClockDriver.advance_timers` is under way it is not called, as that
-        returns the deadline. It is called by whatever sets the timer, when that is
-        done: in the thread of the clock, or on a shared clock in any thread. An owner
-        may go in any thread and at any moment. It should do no more than wake the loop,
-        as :meth:`asyncio.loop.call_soon_threadsafe` does, and in a way that lasts: the
+        returns the deadline. It is called at the end of the call that sets the timer:
+        in the thread of the clock, or on a shared clock in any thread. An owner may go
+        in any thread and at any moment. It should do no more than wake the loop, as
+        :meth:`asyncio.loop.call_soon_threadsafe` does, and in a way that lasts: the
         loop may be just about to sleep. A call too many does no harm.
 
         An exception that it raises leaves the call that set the timer, which stays set;

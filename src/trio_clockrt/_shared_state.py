@@ -178,7 +178,7 @@ class SharedState(State):
             self._alarm.call()
 
     def _wake_loop_if_unused(self) -> None:
-        # It cannot be known here whether somebody else does, from messages unread.
+        # Messages are still to be read, so only the driver can tell whether it is used.
         if not self.driven and self._ownership() is None:
             self._alarm.wake_soon()
 

@@ -376,7 +376,7 @@ class State:
             self._catch_up()
 
     def keep_failure(self, fn: Callable[..., object], *args: Any) -> None:
-        """Call what nobody waits for: `advance_timers` raises its exception."""
+        """Call a function whose exception `advance_timers` is to raise."""
         try:
             fn(*args)
         except Exception as exc:

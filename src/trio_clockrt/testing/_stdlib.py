@@ -107,6 +107,6 @@ def _replace_texts() -> None:
 def _restore_texts() -> None:
     for ours, before in _texts.items():
         name = ours.__name__[1:]
-        # What somebody else has put there meanwhile is theirs to take away.
+        # A function that other code has put there meanwhile stays.
         if getattr(time, name) is ours:
             setattr(time, name, before)
