@@ -66,9 +66,10 @@ def test_the_report_says_what_everybody_waits_for() -> None:
                 nursery.start_soon(wait_for_godot)
                 await clock.delay(60)
 
-    message = deadlock(main)
+    message = deadlock(main, seed=5)
     lines = message.splitlines()
-    assert lines[1] == ("  - it is instant 0.0; system time 1970-01-01 00:00:00+00:00")
+    time = "instant 0.0; system time 1970-01-01 00:00:00+00:00"
+    assert lines[1] == f"  - it is {time}; seed 5"
     assert sum("wait_for_godot waits at" in line for line in lines) == 1
     assert sum("main waits at" in line and __file__ in line for line in lines) == 1
     assert lines[4].startswith("  - <Timer for str, at 0.500000, pending>, made at ")

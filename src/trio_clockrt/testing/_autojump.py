@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from _thread import _count as count_of_other_threads
 from functools import partial
-from math import inf
+from math import inf, nextafter
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,7 +22,7 @@ from ._trio_inside import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from trio.lowlevel import TrioToken
 
@@ -46,6 +47,7 @@ class Autojump(trio.abc.Instrument):
         "_deadlocked",
         "_failure",
         "_first",
+        "_hidden",
         "_idleness",
         "_jump_at",
         "_look_twice",
@@ -55,6 +57,7 @@ class Autojump(trio.abc.Instrument):
         "_run",
         "_time",
         "notes_origins",
+        "read",
         "waiting",
     )
 
@@ -71,6 +74,10 @@ class Autojump(trio.abc.Instrument):
         self._idleness = idleness
         self._others = others
         self._real = real
+        # How Trio reads the clock...
+        self.read: Callable[[], float] = time.instant
+        # ...which has hidden deadlines up to here.
+        self._hidden = -inf
         self._run: TrioToken
         self._report = report
         # Of the drivers in this run that are asleep.
@@ -96,6 +103,7 @@ class Autojump(trio.abc.Instrument):
         self.waiting = False
         self._first = None
         self._jump_at = inf
+        self.read, self._hidden = self._time.instant, -inf
         add_instrument(self)
         add_instrument(_AfterRun(partial(self._run_is_over, self._run)))
 
@@ -200,16 +208,47 @@ class Autojump(trio.abc.Instrument):
                     now = self._time.reach(deadline)
             if now is None:
                 now = self._time.now()
+                if self._time.rate:
+                    self._let_trio_read(now)  # which is a moment later by itself
             others = self._others
             if others.newest is not None and others.next_deadline() <= now:
                 others.ring()  # as time may also have come there by itself
             if first <= now:
-                for alarm in tuple(self._asleep):
-                    if alarm.deadline <= now and not alarm.state.wake_sleepers(now):
+                asleep = tuple(self._asleep)
+                # No task goes on before a callback that is due on any of the clocks.
+                for_drivers = len(asleep) > 1 and _with_callbacks(asleep, now)
+                for alarm in asleep:
+                    if alarm.deadline <= now and (
+                        for_drivers or not alarm.state.wake_sleepers(now)
+                    ):
                         alarm.wake()
+                        self._hide_deadlines(now)
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
+
+    def _hide_deadlines(self, now: float) -> None:
+        """Let Trio's own deadlines expire a pass later, when the drivers have fired."""
+        deadline = next_deadline()
+        # Each only once, should callbacks set timers for now again and again.
+        if self._hidden < deadline <= now:
+            self._hidden = deadline
+            self._let_trio_read(nextafter(deadline, -inf))
+
+    def _let_trio_read(self, instant: float) -> None:
+        """Let the next reading in this thread, and no other, be this instant.
+
+        It is Trio's, which looks for expired deadlines right after `after_io_wait`.
+        """
+        thread = get_ident()
+
+        def read() -> float:
+            if get_ident() != thread:
+                return self._time.instant()
+            self.read = self._time.instant
+            return instant
+
+        self.read = read
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
@@ -239,6 +278,12 @@ class Autojump(trio.abc.Instrument):
         )
         if not raise_in_main_task(error):
             raise error
+
+
+def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:
+    """Whether more than one driver is due, and there may be callbacks among that."""
+    due = [alarm.state for alarm in asleep if alarm.deadline <= now]
+    return len(due) > 1 and any(state.may_call() for state in due)
 
 
 class _AfterRun(trio.abc.Instrument):

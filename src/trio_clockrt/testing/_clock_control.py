@@ -29,7 +29,7 @@ from ._by_hand import ByHand
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import nobody_moves_to, report
-from ._seed import SeededSchedule, check_seed
+from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
@@ -76,12 +76,13 @@ class ClockControl(Uncopied, trio.abc.Clock):
             deadline that time will come to, no worker thread, no I/O, no `hold`. (In
             guest mode: use that while the host is to wake it.) The error lists what
             the tasks wait for, and the next timers.
-        seed: With an integer, runs of the same program repeat: which of the tasks that
-            are woken at once goes first, which Trio leaves to chance, is the same each
-            time. Every run begins with the seed again, and another seed is another
-            order. What comes from outside (I/O, threads, signals, a `rate`) may still
-            come at another moment, and the order of Python's own sets is Python's.
-            Other runs in the process do not notice.
+        seed: Decides what Trio leaves to chance: which of the tasks that are woken at
+            once goes first. With the same integer, runs of the same program repeat.
+            By default one is drawn, and `seed` tells which. Every run begins with the
+            seed again, and another seed is another order. What comes from outside
+            (I/O, threads, signals, a `rate`) may still come at another moment, and the
+            order of Python's own sets is Python's. Other runs in the process do not
+            notice.
 
     Raises:
         ValueError: if *at* has no timezone, or a number is negative or NaN.
@@ -132,8 +133,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         detect_deadlocks: bool = False,
         seed: int | None = None,
     ) -> None:
-        if seed is not None:
-            check_seed(seed)
+        if seed is None:
+            seed = draw_seed()
+        check_seed(seed)
         self._seed = seed
         self._time = VirtualTime(_aware(at, "at"), self._real_time)
         self._idleness = Idleness(self._real_time)
@@ -160,6 +162,22 @@ class ClockControl(Uncopied, trio.abc.Clock):
         )
         self.rate = rate
         self.autojump_threshold = autojump_threshold
+
+    @property
+    def seed(self) -> int:
+        """What decides the order of tasks, and a run with the same one repeats.
+
+        It is what the control was given, or a number that it has drawn. Every report
+        and error of the control tells it.
+
+        Example::
+
+            >>> ClockControl(seed=7).seed
+            7
+            >>> ClockControl().seed < 2**32
+            True
+        """
+        return self._seed
 
     @property
     def rate(self) -> float:
@@ -575,8 +593,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             )
         self._used = True
         self._autojump.start()
-        if self._seed is not None:
-            SeededSchedule(self._seed)
+        SeededSchedule(self._seed)
 
     def current_time(self) -> float:
         """The instant that it is, in seconds; Trio calls this.
@@ -588,7 +605,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
         """
         if not self._used:  # as it costs more to set it
             self._used = True
-        return self._time.instant()
+        return self._autojump.read()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
@@ -628,7 +645,8 @@ class ClockControl(Uncopied, trio.abc.Clock):
         return self._real_clock()
 
     def _report(self) -> str:
-        return report(self._time, [*self._autojump.states(), *self._others.states()])
+        states = [*self._autojump.states(), *self._others.states()]
+        return report(self._time, states, self._seed)
 
     def _why_it_is_slow(self) -> str:
         deadline = self._by_hand.next_deadline()
@@ -653,7 +671,7 @@ class ClockControl(Uncopied, trio.abc.Clock):
             post(run, int)
 
     def __repr__(self) -> str:
-        return f"<ClockControl, instant {self._time.now():.6f}>"
+        return f"<ClockControl, instant {self._time.now():.6f}, seed {self._seed}>"
 
     # Hidden from type checkers, which are to find these mistakes.
     if not TYPE_CHECKING:

@@ -29,10 +29,12 @@ _LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
 _STARTED = ("trio", "trio_clockrt")
 
 
-def report(time: VirtualTime, states: Iterable[State]) -> str:
+def report(time: VirtualTime, states: Iterable[State], seed: int) -> str:
     """What time it is, where the tasks of this run wait, and which timers come next."""
     timers = [timer for state in states for timer in state.waiters()]
-    lines = [f"it is instant {time.instant()!r}; system time {time.tell()}"]
+    lines = [
+        f"it is instant {time.instant()!r}; system time {time.tell()}; seed {seed}"
+    ]
     lines += _tasks()
     # Tasks that wait for a timer are listed with the others.
     callbacks = [timer for timer in timers if not timer._only_wakes]

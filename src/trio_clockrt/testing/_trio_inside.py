@@ -5,13 +5,13 @@ If a release of Trio moves something, it is here that it has to be found again.
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
-from trio.lowlevel import current_trio_token
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -99,7 +99,9 @@ def decide_schedule(run: TrioToken, random: Random | None) -> None:
 class _OfThisRun:
     """The current run's own random numbers, or what there was before.
 
-    It stays right for ever, should somebody keep it as what to go back to.
+    It stays right for ever, should another program keep it as what to go back to. Trio
+    asks for its truth, and then calls `shuffle`, in each pass of its loop, so these two
+    ask no more than they have to.
     """
 
     def __init__(self, otherwise: Any) -> None:
@@ -109,15 +111,29 @@ class _OfThisRun:
         return getattr(_random_of_this_run() or self.otherwise, name)
 
     def __bool__(self) -> bool:
-        return bool(_random_of_this_run() or self.otherwise)
+        try:
+            if GLOBAL_RUN_CONTEXT.runner.trio_token in _randoms:
+                return True
+        except AttributeError:  # outside of Trio
+            pass
+        return bool(self.otherwise)
+
+    def shuffle(self, batch: list[Any]) -> None:
+        if len(batch) > 1:  # a single task is the commonest case
+            random = _random_of_this_run()
+            if random is None:
+                self.otherwise.shuffle(batch)
+            else:
+                # By a random number for each, whatever it is. All this runs in C.
+                batch.sort(key=partial(next, iter(random.random, None)))
 
 
 def _random_of_this_run() -> Random | None:
     try:
-        return _randoms.get(current_trio_token())
-    except RuntimeError:
+        return _randoms.get(GLOBAL_RUN_CONTEXT.runner.trio_token)
+    except AttributeError:  # outside of Trio
         return None
 
 
-_randoms: dict[TrioToken, Random] = {}
+_randoms: dict[TrioToken | None, Random] = {}
 _lock = RLock()
