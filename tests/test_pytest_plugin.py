@@ -119,6 +119,105 @@ def test_a_deadlock(project: Project) -> None:
     assert tasks[0].endswith(", in test_it")
 
 
+# What deadlocks, and fixtures that say when they are torn down as after any failure.
+DEADLOCKS = """
+        pytestmark = pytest.mark.virtual_time(detect_deadlocks=True)
+
+        async def alone():
+            await trio.sleep_forever()
+
+        async def with_a_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                await alone()
+
+        async def shielded():
+            with trio.CancelScope(shield=True):
+                await alone()
+
+        async def with_a_shielded_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(shielded)
+
+        async def twice():
+            try:
+                await alone()
+            finally:
+                await alone()
+
+        @pytest.fixture
+        async def plain(active_clock):
+            yield
+            print("torn down: plain")
+
+        @pytest.fixture
+        async def polite(active_clock):
+            try:
+                yield
+            finally:
+                await active_clock.delay(3)
+                print("torn down: polite at", active_clock.instant())
+
+        @pytest.fixture
+        async def busy():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                yield
+                print("torn down: busy")
+                nursery.cancel_scope.cancel()
+"""
+
+
+def test_a_deadlock_leaves_fixtures_alone(project: Project) -> None:
+    """They are torn down as after any other failure."""
+    result = project.run(
+        DEADLOCKS
+        + """
+        @pytest.mark.parametrize(
+            "wait", [alone, with_a_child, with_a_shielded_child, twice]
+        )
+        async def test_it(wait, plain, polite, busy, active_clock):
+            await active_clock.delay(2)
+            await wait()
+        """,
+        "-s",
+        failed=4,
+    )
+    for line in ("plain", "polite at 5.0", "busy"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 4
+    assert result.stdout.str().count("Error: deadlock: nothing will ever wake") >= 5
+
+
+def test_deadlocks_of_fixtures(project: Project) -> None:
+    outcomes = {"failed": 2}
+    if project.mark == "anyio":  # which runs them in the phases of pytest
+        outcomes = {"passed": 1, "errors": 2}
+    result = project.run(
+        DEADLOCKS
+        + """
+        @pytest.fixture
+        async def at_first(plain):
+            await alone()
+
+        @pytest.fixture
+        async def at_last(plain):
+            yield
+            await alone()
+
+        async def test_first(plain, polite, busy, at_first, active_clock):
+            pass
+
+        async def test_last(plain, polite, busy, at_last, active_clock):
+            await active_clock.delay(2)
+        """,
+        "-s",
+        **outcomes,
+    )
+    for line in ("plain", "polite", "busy"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 2
+    result.stdout.fnmatch_lines(["*deadlock: nothing*", "*deadlock: nothing*"])
+
+
 def test_a_control_that_jumps(project: Project) -> None:
     project.run(
         """
@@ -229,7 +328,7 @@ def test_tests_that_want_nothing_are_left_alone(project: Project) -> None:
 
 # --- a control that drives nothing ---
 
-UNUSED = "nothing has used the <ClockControl, instant 0.000000> of this test"
+UNUSED = "nothing has used the <ClockControl, instant 0.000000, seed *> of this test"
 
 
 def test_nobody_uses_the_control(plain_project: Project) -> None:

@@ -12,13 +12,13 @@ import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
 from .._post import post
+from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
     next_deadline_if_idle,
-    raise_in_main_task,
 )
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Autojump(trio.abc.Instrument):
         try:
             busy_for = idleness.wait_for_workers()
         except Exception as error:  # a warning, where they are errors
-            if raise_in_main_task(error):
+            if raise_in_program(error):
                 return 0.0
             busy_for = idleness.warn_later()
         if busy_for:
@@ -276,7 +276,7 @@ class Autojump(trio.abc.Instrument):
         error = RuntimeError(
             f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
-        if not raise_in_main_task(error):
+        if not raise_in_program(error):
             raise error
 
 

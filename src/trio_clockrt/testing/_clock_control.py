@@ -72,10 +72,11 @@ class ClockControl(Uncopied, trio.abc.Clock):
             Trio's own.
         auto_advance_limit: How far all readings together may move it, at most.
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
-            in its main task, instead of waiting for ever, when nothing can wake it: no
-            deadline that time will come to, no worker thread, no I/O, no `hold`. (In
-            guest mode: use that while the host is to wake it.) The error lists what
-            the tasks wait for, and the next timers.
+            in its main task, or in the test of pytest-trio, instead of waiting for
+            ever, when nothing can wake it: no deadline that time will come to, no
+            worker thread, no I/O, no `hold`. (In guest mode: use that while the host
+            is to wake it.) The error lists what the tasks wait for, and the next
+            timers.
         seed: Decides what Trio leaves to chance: which of the tasks that are woken at
             once goes first. With the same integer, runs of the same program repeat.
             By default one is drawn, and `seed` tells which. Every run begins with the

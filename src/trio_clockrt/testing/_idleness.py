@@ -28,7 +28,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
-from ._trio_inside import cushions, raise_in_main_task
+from ._blame import raise_in_program
+from ._trio_inside import cushions
 from ._worker_threads import busy_workers, warn_of
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Idleness:
             if then is None:
                 raise
             # Not in the system task that watches.
-            return inf if raise_in_main_task(error) else self.warn_later()
+            return inf if raise_in_program(error) else self.warn_later()
 
 
 class Hold(SyncBlock[None, None]):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from heapq import nsmallest
 from operator import attrgetter
-from os import sep
-from sys import modules
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import current_root_task
 
 from ._await_chain import frames_of
+from ._blame import own_frames, with_children
 from ._trio_inside import main_task
 
 if TYPE_CHECKING:
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
-# Nobody wants to know where in these a task waits...
-_LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
-# ...but what somebody has started of these, and nothing else.
+# Where in a library a task waits is of no interest, unless the user has started one of
+# these functions, and nothing else.
 _STARTED = ("trio", "trio_clockrt")
 
 
@@ -54,35 +52,18 @@ def nobody_moves_to(deadline: float) -> str:
 
 def all_tasks() -> Iterator[Task]:
     """The tasks of the current run."""
-    return _with_children(current_root_task())
-
-
-def _with_children(first: Task | None) -> Iterator[Task]:
-    tasks = [first] if first else []
-    while tasks:
-        task = tasks.pop()
-        yield task
-        for nursery in task.child_nurseries:
-            tasks += nursery.child_tasks
+    return with_children(current_root_task())
 
 
 def _tasks() -> Iterator[str]:
-    paths = [
-        path
-        for name in _LIBRARIES
-        # (It may not be there, or something else may be in its place.)
-        for path in getattr(modules.get(name), "__path__", ())
-    ]
-    libraries = tuple(path + sep for path in paths)
     # System tasks are none of theirs.
-    of_the_user = set(_with_children(main_task()))
+    of_the_user = set(with_children(main_task()))
     waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
         frames = list(frames_of(task))
         places = [
             f"at {frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
-            for frame in frames
-            if not frame.f_code.co_filename.startswith(libraries)
+            for frame in own_frames(frames)
         ]
         if places:
             # The innermost place in the user's own code.

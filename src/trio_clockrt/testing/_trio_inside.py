@@ -14,7 +14,7 @@ from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
     from random import Random
 
     from trio.lowlevel import Task, TrioToken
@@ -52,26 +52,20 @@ def main_task() -> Task | None:
     return task
 
 
-def raise_in_main_task(error: BaseException) -> bool:
-    """Let the main task see an error where it waits, as Ctrl-C would be raised.
+def interrupt(tasks: Iterable[Task], error: BaseException) -> bool:
+    """Let the first of these tasks see an error where it waits, like Ctrl-C.
 
-    If it cannot be interrupted, or waits for a shielded child, the next one of its
-    children and theirs sees it as well. Tells whether that has woken anybody.
+    If that wakes no task, the next one sees it as well. Tells whether any has woken.
     """
 
     def raise_error() -> NoReturn:
         raise error
 
-    main = main_task()
-    tasks = [] if main is None else [main]
     for task in tasks:
         if task._abort_func is not None:
             task._attempt_abort(raise_error)
             if GLOBAL_RUN_CONTEXT.runner.runq:
                 return True
-        tasks += [
-            child for nursery in task.child_nurseries for child in nursery.child_tasks
-        ]
     return False
 
 
