@@ -698,26 +698,59 @@ ASYNCIO = """
 """
 
 
-def test_anyio_with_asyncio(anyio_project: Project) -> None:
-    message = "a ClockControl can only drive Trio, but this test runs on asyncio"
-    anyio_project.fail(
+ON_ASYNCIO = "a ClockControl can only drive Trio, but this test runs on asyncio"
+
+
+def test_anyio_with_asyncio_as_well(anyio_project: Project) -> None:
+    """Who asks for a control is told, once. A mark is for Trio, and asyncio stays."""
+    result = anyio_project.run(
         ASYNCIO
         + """
+        @pytest.fixture
+        def asks(clock_control):
+            pass
+
+        @pytest.fixture
+        async def asks_too(asks, autojump_clock_control):
+            pass
+
+        async def test_control(asks_too):
+            pass
+
+        @pytest.mark.virtual_time
+        async def test_mark(anyio_backend_name):
+            if anyio_backend_name == "trio":
+                await trio.sleep(60)
+
+        async def test_clock(active_clock):
+            pass
+        """,
+        passed=4,
+        errors=2,
+    )
+    assert result.stdout.str().count(ON_ASYNCIO) == 1
+    result.stdout.fnmatch_lines(
+        ["*`active_clock` needs an async test * but this test runs on asyncio*"]
+    )
+
+
+def test_anyio_with_asyncio_alone(anyio_project: Project) -> None:
+    anyio_project.fail(
+        """
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
         async def test_control(clock_control):
             pass
 
         @pytest.mark.virtual_time
         async def test_mark():
             pass
-
-        async def test_clock(active_clock):
-            pass
         """,
-        message,
-        message,
-        "`active_clock` needs an async test * but this test runs on asyncio",
-        passed=3,
-        errors=3,
+        ON_ASYNCIO,
+        ON_ASYNCIO,
+        errors=2,
     )
 
 
@@ -857,7 +890,7 @@ def test_examples_share_a_control_that_is_asked_for(trio_project: Project) -> No
 FAILS_WITH_SEED_2 = """
         async def test_it(clock_control):
             await trio.sleep(0)
-            assert clock_control._seed != 2
+            assert clock_control.seed != 2
 """
 
 
@@ -868,11 +901,11 @@ def test_many_seeds(project: Project) -> None:
         @pytest.mark.virtual_time(seeds=2)
         async def test_mark():
             await trio.sleep(60)
-            assert trio.lowlevel.current_clock()._seed in (0, 1, 2)
+            assert trio.lowlevel.current_clock().seed in (0, 1, 2)
 
         @pytest.mark.virtual_time(seed=5)
         async def test_one_seed():
-            assert trio.lowlevel.current_clock()._seed == 5
+            assert trio.lowlevel.current_clock().seed == 5
 
         async def test_real():
             pass
@@ -887,7 +920,8 @@ def test_many_seeds(project: Project) -> None:
             "*virtual time*",
             "The schedule has the seed 2. To repeat it, run",
             '    pytest --clock-seeds=3 "*.py::test_it?seed=2?"',
-            "or mark the test with @pytest.mark.virtual_time(seed=2).",
+            "or mark the test with @pytest.mark.virtual_time(seed=2, "
+            "autojump_threshold=math.inf).",
         ]
     )
 
@@ -907,7 +941,7 @@ def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
         @pytest.mark.virtual_time(seeds=2)
         @pytest.mark.parametrize("x", "ab")
         def test_it(x, clock_control):
-            clock_control.jump(clock_control._seed)
+            clock_control.jump(clock_control.seed)
         """,
         "-v",
         passed=4,

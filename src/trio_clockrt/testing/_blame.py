@@ -49,10 +49,10 @@ def raise_in_program(error: BaseException) -> bool:
     """Let the program see an error where it waits, as Ctrl-C would be raised.
 
     The first task that is in code of the user's own sees it. Usually that is the main
-    task. But a plugin of pytest may have that one for itself, and run tests and fixtures
-    in others. If the task cannot be interrupted, or waits for a shielded child, the next
-    one of its children and theirs sees the error as well; at last, all others. Tells
-    whether that has woken any task.
+    task. But a plugin of pytest may have that one for itself, and run tests and
+    fixtures in others. If the task cannot be interrupted, or waits for a shielded
+    child, the next one of its children and theirs sees the error as well; at last, all
+    others. Tells whether that has woken any task.
     """
     tasks = [*with_children(main_task())]
     first = next((task for task in tasks if own_frames([*frames_of(task)])), None)

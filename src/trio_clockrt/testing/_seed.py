@@ -11,11 +11,15 @@ from ._trio_inside import decide_schedule
 
 # Few enough digits to type.
 _SEEDS = 2**32
+# When a test fails, the pytest plugin tells of the last one.
+drawn: list[int] = []
 
 
 def draw_seed() -> int:
     # Not with the random numbers of the `random` module, which programs seed too.
-    return SystemRandom().randrange(_SEEDS)
+    seed = SystemRandom().randrange(_SEEDS)
+    drawn[:] = [seed]
+    return seed
 
 
 def random_for(what: str, seed: int) -> Random:
