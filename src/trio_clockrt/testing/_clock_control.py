@@ -53,6 +53,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
         trio.run(main, clock=ClockControl(autojump_threshold=0))
 
+    At one instant, functions that timers call come before the tasks that wake then,
+    Trio's own sleeps and timeouts included; among these tasks, the *seed* decides.
+
     It can stand in for a `trio.testing.MockClock`, and is more exact: what is added up
     is counted in whole nanoseconds, and a jump to a deadline arrives at that very
     float. It may be used from any thread, and one run after another may have it.
