@@ -832,6 +832,19 @@ def test_an_active_clock_needs_a_run(plain_project: Project) -> None:
     )
 
 
+def test_an_active_clock_needs_one_run(trio_project: Project) -> None:
+    """AnyIO sets up what pytest-trio's test uses; without a clock, that may work."""
+    trio_project.fail(
+        """
+        @pytest.mark.anyio
+        async def test_it(active_clock):
+            pass
+        """,
+        "`active_clock` needs an async test * has both: pytest-trio runs it, and AnyIO",
+        errors=1,
+    )
+
+
 # --- Hypothesis ---
 
 
@@ -949,10 +962,173 @@ def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
     result.stdout.fnmatch_lines(["*::test_it?b-seed=1? PASSED*"])
 
 
-def test_a_bad_number_of_seeds(plain_project: Project) -> None:
-    result = plain_project.pytester.runpytest("--clock-seeds=0")
-    result.stderr.fnmatch_lines(
-        ["*argument --clock-seeds: must be a number of 1 or more, not '0'"]
+RACE = """
+        async def test_race(autojump_clock_control):
+            log = []
+
+            async def note(n):
+                log.append(n)
+
+            async with trio.open_nursery() as nursery:
+                for n in range(20):
+                    nursery.start_soon(note, n)
+            print("RAN", autojump_clock_control.seed, log)
+            assert not FAILS
+"""
+
+
+def ran(result: pytest.RunResult) -> list[str]:
+    return [line.partition("RAN ")[2] for line in result.outlines if "RAN " in line]
+
+
+def test_a_test_has_the_same_result_each_time(project: Project) -> None:
+    """Without any option, mark or seed."""
+    results = {
+        tuple(ran(project.run("\n        FAILS = False" + RACE, "-s")))
+        for _ in range(3)
+    }
+    assert len(results) == 1
+    assert next(iter(results))[0].startswith("0 ")
+
+
+def test_all_tests_with_one_seed(project: Project) -> None:
+    result = project.run(
+        RACE
+        + """
+        FAILS = False
+
+        @pytest.mark.virtual_time(seeds=3)
+        async def test_many():
+            assert trio.lowlevel.current_clock().seed == 17
+
+        @pytest.mark.virtual_time(seed=5)
+        async def test_its_own():
+            assert trio.lowlevel.current_clock().seed == 5
+
+        def test_sync(clock_control):
+            clock_control.jump(clock_control.seed)
+        """,
+        "--clock-seed=17",
+        "-s",
+        passed=4,
+    )
+    assert ran(result)[0].startswith("17 ")
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "mark", "repeat"),
+    [
+        ("", [], "", 'pytest "*::test_it"'),
+        ("", [], "seed=0", 'pytest "*::test_it"'),
+        ("", ["--clock-seed=0"], "", 'pytest --clock-seed=0 "*::test_it"'),
+        ("", ["--clock-seeds=1"], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
+        ("1", [], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
+        ("2", [], "seeds=1", 'pytest "*::test_it?seed=0?"'),
+        ("2", ["--clock-seed=0"], "seeds=3", 'pytest --clock-seed=0 "*::test_it"'),
+        ("2", ["--clock-seeds=1"], "seeds=3", 'pytest --clock-seeds=1 "*seed=0?"'),
+    ],
+)
+def test_a_failure_says_how_to_repeat_it(
+    project: Project, ini: str, options: list[str], mark: str, repeat: str
+) -> None:
+    project.pytester.makeini(f"[pytest]\nvirtual_time_seeds = {ini}")
+    source = f"""
+        @pytest.mark.virtual_time({mark})
+        async def test_it():
+            assert trio.lowlevel.current_clock().seed
+        """
+    result = project.run(source, *options, failed=1)
+    result.stdout.fnmatch_lines(
+        ["The schedule has the seed 0. To repeat it, run", f"    {repeat}"]
+    )
+    marks = [line for line in result.outlines if line.startswith("or mark the test")]
+    explored = bool(ini or options)
+    told = "or mark the test with @pytest.mark.virtual_time(seed=0)."
+    assert marks == ([told] if explored else [])
+
+
+def test_a_failure_without_a_control_says_nothing(project: Project) -> None:
+    result = project.run(
+        """
+        async def test_real():
+            assert False
+
+        def test_sync():
+            assert False
+
+        def test_unused(clock_control):
+            assert False
+        """,
+        failed=3,
+    )
+    result.stdout.no_fnmatch_line("*seed*schedule*")
+    result.stdout.no_fnmatch_line("*The schedule*")
+
+
+def test_the_seed_of_a_control_that_a_test_makes(project: Project) -> None:
+    result = project.run(
+        """
+        def test_drawn():
+            control = ClockControl(autojump_threshold=0)
+            print("SEED", control.seed)
+            assert False
+
+        def test_another():
+            assert False
+
+        def test_given():
+            ClockControl(seed=3)
+            assert False
+        """,
+        failed=3,
+    )
+    seed = next(
+        line.partition(" ")[2] for line in result.outlines if line.startswith("SEED")
+    )
+    told = (
+        "The test has made a ClockControl without a seed, and this has drawn "
+        f"{seed}. To repeat it, make it with `seed={seed}`."
+    )
+    assert [line for line in result.outlines if "has drawn" in line] == [told]
+
+
+@pytest.mark.parametrize(
+    ("options", "ini", "message"),
+    [
+        (
+            ["--clock-seeds=0"],
+            "",
+            "argument --clock-seeds: must be a number of 1 or more, not '0'",
+        ),
+        (
+            ["--clock-seed=-1"],
+            "",
+            "argument --clock-seed: must be a number of 0 or more, not '-1'",
+        ),
+        (
+            ["--clock-seed=0", "--clock-seeds=2"],
+            "",
+            "--clock-seeds is for many seeds, --clock-seed for one: use one of them",
+        ),
+        (
+            [],
+            "many",
+            "the ini option virtual_time_seeds must be a number of 1 or more, not "
+            "'many'",
+        ),
+    ],
+)
+def test_bad_options(
+    plain_project: Project, options: list[str], ini: str, message: str
+) -> None:
+    plain_project.pytester.makeini(f"[pytest]\nvirtual_time_seeds = {ini}")
+    result = plain_project.pytester.runpytest(*options)
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+def test_ids_are_the_same_in_all_processes(trio_project: Project) -> None:
+    trio_project.run(
+        "\n        FAILS = False" + RACE, "-n2", "--clock-seeds=3", passed=3
     )
 
 
