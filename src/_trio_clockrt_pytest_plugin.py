@@ -7,10 +7,11 @@ loads plugins before tools that measure coverage have started.
 from __future__ import annotations
 
 import os
+import sys
 from argparse import ArgumentTypeError
 from contextlib import suppress
 from functools import partial, wraps
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from math import inf
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -35,15 +36,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "bool",
         default=False,
     )
-    parser.getgroup("trio-clockrt").addoption(
+    parser.addini(
+        "virtual_time_seeds",
+        "with how many seeds, that is schedules, to run each test in virtual time",
+        default="",
+    )
+    group = parser.getgroup("trio-clockrt")
+    group.addoption(
         "--clock-seeds",
         type=_count,
         metavar="N",
         help="run each test in virtual time N times, each time with another schedule",
     )
+    group.addoption(
+        "--clock-seed",
+        type=_seed,
+        metavar="K",
+        help="run each test in virtual time once, with this seed for its schedule",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("clock_seeds") and config.getoption("clock_seed") is not None:
+        raise pytest.UsageError(
+            "--clock-seeds is for many seeds, --clock-seed for one: use one of them"
+        )
+    try:
+        _ini_seeds(config)
+    except ArgumentTypeError as error:
+        raise pytest.UsageError(f"the ini option virtual_time_seeds {error}") from None
     config.addinivalue_line(
         "markers",
         "virtual_time(seeds=1, **arguments): run the test and its fixtures on a "
@@ -80,13 +101,14 @@ class _VirtualTime:
     def __init__(self, item: pytest.Function) -> None:
         self.arguments: dict[str, Any] = {}
         self._mark = mark = item.get_closest_marker("virtual_time")
-        is_async = _is_async(item)
+        #: Whether there is anything that a plugin runs on Trio.
+        runs = _is_async(item) or _is_for_anyio(item)
         if mark is None:
-            marked, virtual = False, is_async and item.config.getini("virtual_time")
+            marked, virtual = False, runs and item.config.getini("virtual_time")
         else:
             virtual, self.arguments = _read(mark)
             # The mark of a class or a module is for the async tests there.
-            marked = virtual and (is_async or mark in item.own_markers)
+            marked = virtual and (runs or mark in item.own_markers)
         self.seeds: int | None = self.arguments.pop("seeds", None)
         self.asked_for = "clock_control" in item.fixturenames
         if virtual or "autojump_clock_control" in item.fixturenames:
@@ -95,7 +117,9 @@ class _VirtualTime:
             self.arguments.setdefault("detect_deadlocks", True)
         #: Nobody minds if what the ini option asks for cannot be had.
         self.has_to_drive = marked or self.asked_for
-        self.wanted = self.has_to_drive or (virtual and is_async)
+        self.wanted = self.has_to_drive or (virtual and runs)
+        #: Why there can be none.
+        self.refusal: BaseException | None = None
         #: If it is wanted.
         self.control: ClockControl
         #: Whether pytest-trio may be given it.
@@ -154,20 +178,62 @@ def _count(given: str) -> int:
     return int(given)
 
 
+def _seed(given: str) -> int:
+    if not given.isdecimal():
+        raise ArgumentTypeError(f"must be a number of 0 or more, not {given!r}")
+    return int(given)
+
+
+def _ini_seeds(config: pytest.Config) -> int | None:
+    given = config.getini("virtual_time_seeds")
+    return _count(given) if given else None
+
+
 def _failure(reason: str) -> BaseException:
     return pytest.fail.Exception(reason, pytrace=False)
 
 
 def _is_async(item: pytest.Function) -> bool:
-    return (
-        _is_for_pytest_trio(item)
-        or "anyio_backend" in item.fixturenames
-        or iscoroutinefunction(_function_of(item)[2])
+    return iscoroutinefunction(_function_of(item)[2])
+
+
+def _is_for_pytest_trio(item: pytest.Function) -> bool:
+    """Whether that runs the test. It is the first to take it."""
+    return item.get_closest_marker("trio") is not None and _is_loaded(
+        item, "pytest_trio.plugin"
     )
 
 
-def _is_for_pytest_trio(item: pytest.Item) -> bool:
-    return item.get_closest_marker("trio") is not None
+def _is_for_anyio(item: pytest.Function) -> bool:
+    """Whether that runs anything of the test: itself, or only its fixtures."""
+    return (
+        _has_anyio(item)
+        and not _is_for_pytest_trio(item)
+        and (_is_async(item) or _has_async_fixtures(item))
+    )
+
+
+def _has_anyio(item: pytest.Function) -> bool:
+    return "anyio_backend" in item.fixturenames and _is_loaded(
+        item, "anyio.pytest_plugin"
+    )
+
+
+def _is_loaded(item: pytest.Item, plugin: str) -> bool:
+    module = sys.modules.get(plugin)
+    return module is not None and item.config.pluginmanager.is_registered(module)
+
+
+def _has_async_fixtures(item: pytest.Function) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs
+    functions = [
+        fixture.func
+        for name in item.fixturenames
+        for fixture in definitions.get(name, ())
+    ]
+    return any(map(iscoroutinefunction, functions)) or any(
+        map(isasyncgenfunction, functions)
+    )
 
 
 def _function_of(item: pytest.Function) -> tuple[object, str, Any]:
@@ -176,6 +242,11 @@ def _function_of(item: pytest.Function) -> tuple[object, str, Any]:
     if hypothesis is None:
         return item, "obj", item.obj
     return hypothesis, "inner_test", hypothesis.inner_test
+
+
+def _parameters_of(item: pytest.Item) -> dict[str, object]:
+    params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    return params
 
 
 def _time_of(item: pytest.Function) -> _VirtualTime:
@@ -191,11 +262,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         time = _VirtualTime(metafunc.definition)
     except pytest.fail.Exception:
         return  # the test will fail with the same, and the others of its module run
-    seeds = metafunc.config.getoption("clock_seeds") or time.seeds
-    if seeds and time.wanted and "seed" not in time.arguments:
-        metafunc.parametrize(
-            "_virtual_time", range(seeds), indirect=True, ids="seed={}".format
-        )
+    config = metafunc.config
+    if (
+        time.wanted
+        and "seed" not in time.arguments
+        and config.getoption("clock_seed") is None
+    ):
+        seeds = config.getoption("clock_seeds") or time.seeds or _ini_seeds(config)
+        if seeds:
+            metafunc.parametrize(
+                "_virtual_time", range(seeds), indirect=True, ids="seed={}".format
+            )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -203,19 +280,49 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    seed = getattr(getattr(item, "callspec", None), "params", {}).get("_virtual_time")
-    if report.failed and seed is not None:
-        count = item.config.getoption("clock_seeds")
-        option = f" --clock-seeds={count}" if count else ""
-        report.sections.append(
-            (
-                "virtual time",
-                f"The schedule has the seed {seed}. To repeat it, run\n"
-                f'    pytest{option} "{item.nodeid}"\n'
-                f"or mark the test with @pytest.mark.virtual_time(seed={seed}).\n",
+    if report.failed:
+        time = (getattr(item, "funcargs", None) or {}).get("_virtual_time")
+        lines = []
+        if time is not None and time.wanted and time.control._used:
+            lines += _how_to_repeat(item, time)
+        if drawn := _seeds_drawn():
+            lines.append(
+                "The test has made a ClockControl without a seed, and this has drawn "
+                f"{drawn[0]}. To repeat it, make it with `seed={drawn[0]}`."
             )
-        )
+        if lines:
+            report.sections.append(("virtual time", "\n".join(lines) + "\n"))
     return report
+
+
+def _how_to_repeat(item: pytest.Item, time: _VirtualTime) -> list[str]:
+    seed, explored, option = time.control.seed, True, ""
+    if "_virtual_time" in _parameters_of(item):
+        count = item.config.getoption("clock_seeds")
+        if not (count or time.seeds):
+            count = _ini_seeds(item.config)
+        if count:
+            option = f" --clock-seeds={count}"
+    elif item.config.getoption("clock_seed") == seed:
+        option = f" --clock-seed={seed}"
+    else:
+        explored = False
+    lines = [
+        f"The schedule has the seed {seed}. To repeat it, run",
+        f'    pytest{option} "{item.nodeid}"',
+    ]
+    if explored:
+        # A mark alone would make a control jump that stands still.
+        jumps = "autojump_threshold" in time.arguments
+        arguments = f"seed={seed}" + ("" if jumps else ", autojump_threshold=math.inf")
+        lines.append(f"or mark the test with @pytest.mark.virtual_time({arguments}).")
+    return lines
+
+
+def _seeds_drawn() -> list[int]:
+    """The last one of a control made in the test, if the package has been imported."""
+    module = sys.modules.get("trio_clockrt.testing._seed")
+    return [] if module is None else cast("list[int]", module.drawn)
 
 
 # --- fixtures ---
@@ -224,9 +331,11 @@ def pytest_runtest_makereport(
 # Both of these come before all other fixtures of a test, as those may begin its run.
 @pytest.fixture(autouse=True)
 def _virtual_time(request: pytest.FixtureRequest) -> _VirtualTime:
+    _seeds_drawn().clear()
     time = _VirtualTime(request.node)
-    if hasattr(request, "param"):
-        time.arguments["seed"] = request.param
+    seed = getattr(request, "param", request.config.getoption("clock_seed"))
+    # With none given, a test has the same one each time.
+    time.arguments.setdefault("seed", seed or 0)
     if time.wanted:
         time.make_control()
     return time
@@ -236,7 +345,7 @@ def _virtual_time(request: pytest.FixtureRequest) -> _VirtualTime:
 def _anyio_run(
     request: pytest.FixtureRequest, _virtual_time: _VirtualTime
 ) -> Generator[None]:
-    if not _virtual_time.wanted or "anyio_backend" not in request.fixturenames:
+    if not (_virtual_time.wanted and _is_for_anyio(request.node)):
         yield
         return
     from anyio.pytest_plugin import extract_backend_and_options, get_runner
@@ -246,16 +355,21 @@ def _anyio_run(
         request.getfixturevalue("anyio_backend")
     )
     clock = options.get("clock", time.control)
-    if not time.has_to_drive and (name != "trio" or clock is not time.control):
-        yield
-        return
     if name != "trio":
-        raise _failure(
+        time.refusal = _failure(
             f"a ClockControl can only drive Trio, but this test runs on {name}: let "
             "the fixture `anyio_backend` return 'trio'"
         )
-    if clock is not time.control:
+        # If a test is for Trio as well, the other cases of it stay real.
+        is_a_case = "anyio_backend" in _parameters_of(request.node)
+        if time.has_to_drive and not (time.asked_for or is_a_case):
+            raise time.refusal
+    elif clock is not time.control and time.has_to_drive:
         raise _two_clocks(time, clock)
+    if name != "trio" or clock is not time.control:
+        time.wanted = time.has_to_drive = False
+        yield
+        return
     # As long as somebody holds a runner, AnyIO takes no other.
     with get_runner(name, {**options, "clock": clock}) as runner:
         if runner.run_fixture(_current_clock, {}) is not clock:
@@ -280,6 +394,8 @@ def clock_control(_virtual_time: _VirtualTime) -> ClockControl:
     In a test with the mark ``virtual_time`` it is as the mark has made it.
     """
     time = _virtual_time
+    if time.refusal is not None:
+        raise time.refusal
     # Who asks with `request.getfixturevalue` is seen no earlier.
     time.asked_for = time.has_to_drive = True
     if not time.wanted:
@@ -307,10 +423,12 @@ async def active_clock(_trio_run: None) -> AsyncGenerator[Clock]:
 
 @pytest.fixture
 def _trio_run(request: pytest.FixtureRequest) -> None:
-    if _is_for_pytest_trio(request.node):
-        return
     given = "has neither"
-    if "anyio_backend" in request.fixturenames:
+    if _is_for_pytest_trio(request.node):
+        if not _has_anyio(request.node):
+            return
+        given = "has both: pytest-trio runs it, and AnyIO its fixtures, in another run"
+    elif _has_anyio(request.node):
         backend = request.getfixturevalue("anyio_backend_name")
         if backend == "trio":
             return
@@ -337,26 +455,29 @@ _CLOCK = "_trio_clockrt_clock"
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     __tracebackhide__ = True
-    if not (isinstance(item, pytest.Function) and _is_for_pytest_trio(item)):
+    if not isinstance(item, pytest.Function):
         return (yield)
-    time = _time_of(item)
     place, name, function = _function_of(item)
-    if not (time.wanted and iscoroutinefunction(function)):
-        return (yield)
+    takes_clock = (
+        _is_for_pytest_trio(item) and _is_async(item) and _time_of(item).wanted
+    )
+    if takes_clock:
 
-    @wraps(function)
-    async def without_clock(*args: object, **kwargs: object) -> None:
-        __tracebackhide__ = True
-        kwargs.pop(_CLOCK, None)
-        await function(*args, **kwargs)
+        @wraps(function)
+        async def without_clock(*args: object, **kwargs: object) -> None:
+            __tracebackhide__ = True
+            kwargs.pop(_CLOCK, None)
+            await function(*args, **kwargs)
 
-    setattr(place, name, without_clock)
-    time.takes_clock = True
+        setattr(place, name, without_clock)
+        _time_of(item).takes_clock = True
     try:
-        # Within this, pytest-trio replaces the function by one that runs it.
+        # Within this, pytest-trio and AnyIO replace the function by one that runs it.
         return (yield)
     finally:
-        setattr(place, name, function)
+        # All cases of a test share what Hypothesis has, and each is to look async.
+        if takes_clock or place is not item:
+            setattr(place, name, function)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

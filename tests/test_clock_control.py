@@ -52,7 +52,7 @@ def test_it_stands_still_unless_somebody_moves_it(real: HandMovedTime) -> None:
     control.jump(1.5)
     control.jump(datetime.timedelta(seconds=2))
     assert control.current_time() == 3.5
-    assert repr(control) == "<ClockControl, instant 3.500000>"
+    assert repr(control) == f"<ClockControl, instant 3.500000, seed {control.seed}>"
 
 
 def test_what_is_added_up_is_exact() -> None:

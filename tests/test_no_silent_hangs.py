@@ -21,7 +21,7 @@ import trio.testing
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
-from trio_clockrt.testing._trio_inside import raise_in_main_task
+from trio_clockrt.testing._blame import raise_in_program
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -66,9 +66,10 @@ def test_the_report_says_what_everybody_waits_for() -> None:
                 nursery.start_soon(wait_for_godot)
                 await clock.delay(60)
 
-    message = deadlock(main)
+    message = deadlock(main, seed=5)
     lines = message.splitlines()
-    assert lines[1] == ("  - it is instant 0.0; system time 1970-01-01 00:00:00+00:00")
+    time = "instant 0.0; system time 1970-01-01 00:00:00+00:00"
+    assert lines[1] == f"  - it is {time}; seed 5"
     assert sum("wait_for_godot waits at" in line for line in lines) == 1
     assert sum("main waits at" in line and __file__ in line for line in lines) == 1
     assert lines[4].startswith("  - <Timer for str, at 0.500000, pending>, made at ")
@@ -344,7 +345,7 @@ def test_nobody_can_be_told_of_a_slow_thread(
     told: list[bool] = []
 
     def tell(error: BaseException) -> bool:
-        told.append(raise_in_main_task(error))
+        told.append(raise_in_program(error))
         if len(told) == 2:
             enough.set()
         return told[-1]
@@ -362,7 +363,7 @@ def test_nobody_can_be_told_of_a_slow_thread(
 
     where = "_idleness" if beside else "_autojump"
     monkeypatch.setattr("trio_clockrt.testing._idleness._UNNOTICED", 0.001)
-    monkeypatch.setattr(f"trio_clockrt.testing.{where}.raise_in_main_task", tell)
+    monkeypatch.setattr(f"trio_clockrt.testing.{where}.raise_in_program", tell)
     enough = threading.Event()
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=None if beside else control)

@@ -119,6 +119,105 @@ def test_a_deadlock(project: Project) -> None:
     assert tasks[0].endswith(", in test_it")
 
 
+# What deadlocks, and fixtures that say when they are torn down as after any failure.
+DEADLOCKS = """
+        pytestmark = pytest.mark.virtual_time(detect_deadlocks=True)
+
+        async def alone():
+            await trio.sleep_forever()
+
+        async def with_a_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                await alone()
+
+        async def shielded():
+            with trio.CancelScope(shield=True):
+                await alone()
+
+        async def with_a_shielded_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(shielded)
+
+        async def twice():
+            try:
+                await alone()
+            finally:
+                await alone()
+
+        @pytest.fixture
+        async def plain(active_clock):
+            yield
+            print("torn down: plain")
+
+        @pytest.fixture
+        async def polite(active_clock):
+            try:
+                yield
+            finally:
+                await active_clock.delay(3)
+                print("torn down: polite at", active_clock.instant())
+
+        @pytest.fixture
+        async def busy():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                yield
+                print("torn down: busy")
+                nursery.cancel_scope.cancel()
+"""
+
+
+def test_a_deadlock_leaves_fixtures_alone(project: Project) -> None:
+    """They are torn down as after any other failure."""
+    result = project.run(
+        DEADLOCKS
+        + """
+        @pytest.mark.parametrize(
+            "wait", [alone, with_a_child, with_a_shielded_child, twice]
+        )
+        async def test_it(wait, plain, polite, busy, active_clock):
+            await active_clock.delay(2)
+            await wait()
+        """,
+        "-s",
+        failed=4,
+    )
+    for line in ("plain", "polite at 5.0", "busy"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 4
+    assert result.stdout.str().count("Error: deadlock: nothing will ever wake") >= 5
+
+
+def test_deadlocks_of_fixtures(project: Project) -> None:
+    outcomes = {"failed": 2}
+    if project.mark == "anyio":  # which runs them in the phases of pytest
+        outcomes = {"passed": 1, "errors": 2}
+    result = project.run(
+        DEADLOCKS
+        + """
+        @pytest.fixture
+        async def at_first(plain):
+            await alone()
+
+        @pytest.fixture
+        async def at_last(plain):
+            yield
+            await alone()
+
+        async def test_first(plain, polite, busy, at_first, active_clock):
+            pass
+
+        async def test_last(plain, polite, busy, at_last, active_clock):
+            await active_clock.delay(2)
+        """,
+        "-s",
+        **outcomes,
+    )
+    for line in ("plain", "polite", "busy"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 2
+    result.stdout.fnmatch_lines(["*deadlock: nothing*", "*deadlock: nothing*"])
+
+
 def test_a_control_that_jumps(project: Project) -> None:
     project.run(
         """
@@ -229,7 +328,7 @@ def test_tests_that_want_nothing_are_left_alone(project: Project) -> None:
 
 # --- a control that drives nothing ---
 
-UNUSED = "nothing has used the <ClockControl, instant 0.000000> of this test"
+UNUSED = "nothing has used the <ClockControl, instant 0.000000, seed *> of this test"
 
 
 def test_nobody_uses_the_control(plain_project: Project) -> None:
@@ -599,26 +698,59 @@ ASYNCIO = """
 """
 
 
-def test_anyio_with_asyncio(anyio_project: Project) -> None:
-    message = "a ClockControl can only drive Trio, but this test runs on asyncio"
-    anyio_project.fail(
+ON_ASYNCIO = "a ClockControl can only drive Trio, but this test runs on asyncio"
+
+
+def test_anyio_with_asyncio_as_well(anyio_project: Project) -> None:
+    """Who asks for a control is told, once. A mark is for Trio, and asyncio stays."""
+    result = anyio_project.run(
         ASYNCIO
         + """
+        @pytest.fixture
+        def asks(clock_control):
+            pass
+
+        @pytest.fixture
+        async def asks_too(asks, autojump_clock_control):
+            pass
+
+        async def test_control(asks_too):
+            pass
+
+        @pytest.mark.virtual_time
+        async def test_mark(anyio_backend_name):
+            if anyio_backend_name == "trio":
+                await trio.sleep(60)
+
+        async def test_clock(active_clock):
+            pass
+        """,
+        passed=4,
+        errors=2,
+    )
+    assert result.stdout.str().count(ON_ASYNCIO) == 1
+    result.stdout.fnmatch_lines(
+        ["*`active_clock` needs an async test * but this test runs on asyncio*"]
+    )
+
+
+def test_anyio_with_asyncio_alone(anyio_project: Project) -> None:
+    anyio_project.fail(
+        """
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
         async def test_control(clock_control):
             pass
 
         @pytest.mark.virtual_time
         async def test_mark():
             pass
-
-        async def test_clock(active_clock):
-            pass
         """,
-        message,
-        message,
-        "`active_clock` needs an async test * but this test runs on asyncio",
-        passed=3,
-        errors=3,
+        ON_ASYNCIO,
+        ON_ASYNCIO,
+        errors=2,
     )
 
 
@@ -700,6 +832,19 @@ def test_an_active_clock_needs_a_run(plain_project: Project) -> None:
     )
 
 
+def test_an_active_clock_needs_one_run(trio_project: Project) -> None:
+    """AnyIO sets up what pytest-trio's test uses; without a clock, that may work."""
+    trio_project.fail(
+        """
+        @pytest.mark.anyio
+        async def test_it(active_clock):
+            pass
+        """,
+        "`active_clock` needs an async test * has both: pytest-trio runs it, and AnyIO",
+        errors=1,
+    )
+
+
 # --- Hypothesis ---
 
 
@@ -758,7 +903,7 @@ def test_examples_share_a_control_that_is_asked_for(trio_project: Project) -> No
 FAILS_WITH_SEED_2 = """
         async def test_it(clock_control):
             await trio.sleep(0)
-            assert clock_control._seed != 2
+            assert clock_control.seed != 2
 """
 
 
@@ -769,11 +914,11 @@ def test_many_seeds(project: Project) -> None:
         @pytest.mark.virtual_time(seeds=2)
         async def test_mark():
             await trio.sleep(60)
-            assert trio.lowlevel.current_clock()._seed in (0, 1, 2)
+            assert trio.lowlevel.current_clock().seed in (0, 1, 2)
 
         @pytest.mark.virtual_time(seed=5)
         async def test_one_seed():
-            assert trio.lowlevel.current_clock()._seed == 5
+            assert trio.lowlevel.current_clock().seed == 5
 
         async def test_real():
             pass
@@ -788,7 +933,8 @@ def test_many_seeds(project: Project) -> None:
             "*virtual time*",
             "The schedule has the seed 2. To repeat it, run",
             '    pytest --clock-seeds=3 "*.py::test_it?seed=2?"',
-            "or mark the test with @pytest.mark.virtual_time(seed=2).",
+            "or mark the test with @pytest.mark.virtual_time(seed=2, "
+            "autojump_threshold=math.inf).",
         ]
     )
 
@@ -808,7 +954,7 @@ def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
         @pytest.mark.virtual_time(seeds=2)
         @pytest.mark.parametrize("x", "ab")
         def test_it(x, clock_control):
-            clock_control.jump(clock_control._seed)
+            clock_control.jump(clock_control.seed)
         """,
         "-v",
         passed=4,
@@ -816,10 +962,173 @@ def test_seeds_come_after_other_parameters(trio_project: Project) -> None:
     result.stdout.fnmatch_lines(["*::test_it?b-seed=1? PASSED*"])
 
 
-def test_a_bad_number_of_seeds(plain_project: Project) -> None:
-    result = plain_project.pytester.runpytest("--clock-seeds=0")
-    result.stderr.fnmatch_lines(
-        ["*argument --clock-seeds: must be a number of 1 or more, not '0'"]
+RACE = """
+        async def test_race(autojump_clock_control):
+            log = []
+
+            async def note(n):
+                log.append(n)
+
+            async with trio.open_nursery() as nursery:
+                for n in range(20):
+                    nursery.start_soon(note, n)
+            print("RAN", autojump_clock_control.seed, log)
+            assert not FAILS
+"""
+
+
+def ran(result: pytest.RunResult) -> list[str]:
+    return [line.partition("RAN ")[2] for line in result.outlines if "RAN " in line]
+
+
+def test_a_test_has_the_same_result_each_time(project: Project) -> None:
+    """Without any option, mark or seed."""
+    results = {
+        tuple(ran(project.run("\n        FAILS = False" + RACE, "-s")))
+        for _ in range(3)
+    }
+    assert len(results) == 1
+    assert next(iter(results))[0].startswith("0 ")
+
+
+def test_all_tests_with_one_seed(project: Project) -> None:
+    result = project.run(
+        RACE
+        + """
+        FAILS = False
+
+        @pytest.mark.virtual_time(seeds=3)
+        async def test_many():
+            assert trio.lowlevel.current_clock().seed == 17
+
+        @pytest.mark.virtual_time(seed=5)
+        async def test_its_own():
+            assert trio.lowlevel.current_clock().seed == 5
+
+        def test_sync(clock_control):
+            clock_control.jump(clock_control.seed)
+        """,
+        "--clock-seed=17",
+        "-s",
+        passed=4,
+    )
+    assert ran(result)[0].startswith("17 ")
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "mark", "repeat"),
+    [
+        ("", [], "", 'pytest "*::test_it"'),
+        ("", [], "seed=0", 'pytest "*::test_it"'),
+        ("", ["--clock-seed=0"], "", 'pytest --clock-seed=0 "*::test_it"'),
+        ("", ["--clock-seeds=1"], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
+        ("1", [], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
+        ("2", [], "seeds=1", 'pytest "*::test_it?seed=0?"'),
+        ("2", ["--clock-seed=0"], "seeds=3", 'pytest --clock-seed=0 "*::test_it"'),
+        ("2", ["--clock-seeds=1"], "seeds=3", 'pytest --clock-seeds=1 "*seed=0?"'),
+    ],
+)
+def test_a_failure_says_how_to_repeat_it(
+    project: Project, ini: str, options: list[str], mark: str, repeat: str
+) -> None:
+    project.pytester.makeini(f"[pytest]\nvirtual_time_seeds = {ini}")
+    source = f"""
+        @pytest.mark.virtual_time({mark})
+        async def test_it():
+            assert trio.lowlevel.current_clock().seed
+        """
+    result = project.run(source, *options, failed=1)
+    result.stdout.fnmatch_lines(
+        ["The schedule has the seed 0. To repeat it, run", f"    {repeat}"]
+    )
+    marks = [line for line in result.outlines if line.startswith("or mark the test")]
+    explored = bool(ini or options)
+    told = "or mark the test with @pytest.mark.virtual_time(seed=0)."
+    assert marks == ([told] if explored else [])
+
+
+def test_a_failure_without_a_control_says_nothing(project: Project) -> None:
+    result = project.run(
+        """
+        async def test_real():
+            assert False
+
+        def test_sync():
+            assert False
+
+        def test_unused(clock_control):
+            assert False
+        """,
+        failed=3,
+    )
+    result.stdout.no_fnmatch_line("*seed*schedule*")
+    result.stdout.no_fnmatch_line("*The schedule*")
+
+
+def test_the_seed_of_a_control_that_a_test_makes(project: Project) -> None:
+    result = project.run(
+        """
+        def test_drawn():
+            control = ClockControl(autojump_threshold=0)
+            print("SEED", control.seed)
+            assert False
+
+        def test_another():
+            assert False
+
+        def test_given():
+            ClockControl(seed=3)
+            assert False
+        """,
+        failed=3,
+    )
+    seed = next(
+        line.partition(" ")[2] for line in result.outlines if line.startswith("SEED")
+    )
+    told = (
+        "The test has made a ClockControl without a seed, and this has drawn "
+        f"{seed}. To repeat it, make it with `seed={seed}`."
+    )
+    assert [line for line in result.outlines if "has drawn" in line] == [told]
+
+
+@pytest.mark.parametrize(
+    ("options", "ini", "message"),
+    [
+        (
+            ["--clock-seeds=0"],
+            "",
+            "argument --clock-seeds: must be a number of 1 or more, not '0'",
+        ),
+        (
+            ["--clock-seed=-1"],
+            "",
+            "argument --clock-seed: must be a number of 0 or more, not '-1'",
+        ),
+        (
+            ["--clock-seed=0", "--clock-seeds=2"],
+            "",
+            "--clock-seeds is for many seeds, --clock-seed for one: use one of them",
+        ),
+        (
+            [],
+            "many",
+            "the ini option virtual_time_seeds must be a number of 1 or more, not "
+            "'many'",
+        ),
+    ],
+)
+def test_bad_options(
+    plain_project: Project, options: list[str], ini: str, message: str
+) -> None:
+    plain_project.pytester.makeini(f"[pytest]\nvirtual_time_seeds = {ini}")
+    result = plain_project.pytester.runpytest(*options)
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+def test_ids_are_the_same_in_all_processes(trio_project: Project) -> None:
+    trio_project.run(
+        "\n        FAILS = False" + RACE, "-n2", "--clock-seeds=3", passed=3
     )
 
 

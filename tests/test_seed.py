@@ -105,14 +105,56 @@ def order(control: ClockControl | None) -> list[int]:
     return log
 
 
+# --- without a seed, one is drawn ---
+
+
+def test_a_drawn_seed_repeats_too() -> None:
+    control = ClockControl()
+    assert order(control) == order(ClockControl(seed=control.seed))
+
+
+def test_drawn_seeds_differ() -> None:
+    """All of ten the same is as good as impossible."""
+    assert len({ClockControl().seed for _ in range(10)}) > 1
+
+
+def test_drawing_does_not_disturb_the_program() -> None:
+    random.seed(1)
+    before = random.getstate()
+    order(ClockControl())
+    assert random.getstate() == before
+
+
+def test_who_looks_sees_the_seed() -> None:
+    control = ClockControl(seed=12345, autojump_threshold=0, detect_deadlocks=True)
+    assert control.seed == 12345
+    assert repr(control) == "<ClockControl, instant 0.000000, seed 12345>"
+    with pytest.raises(RuntimeError, match=r"deadlock: (.|\n)*; seed 12345\n"):
+        trio.run(trio.sleep_forever, clock=control)
+
+    async def main() -> None:
+        with control.fail_after_real(0.001), control.hold():
+            await trio.sleep(60)
+
+    with pytest.raises(trio.TooSlowError, match=r"; seed 12345\n"):
+        trio.run(main, clock=control)
+
+
+def test_a_seed_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        ClockControl().seed = 1  # type: ignore[misc]
+
+
 # --- other runs do not notice ---
 
 
-def test_without_a_seed_nothing_is_touched(dice: CountingRandom) -> None:
+def test_without_a_control_nothing_is_touched(dice: CountingRandom) -> None:
     async def main() -> None:
         assert found() == (dice, False)
 
-    trio.run(main, clock=ClockControl())
+    trio.run(main)
+    ClockControl()
+    trio.run(main)
 
 
 def test_a_seed_takes_no_dice_of_others(dice: CountingRandom) -> None:
@@ -135,7 +177,8 @@ def test_runs_in_other_threads(dice: CountingRandom) -> None:
             assert in_order == (name == "none")
 
     def run(name: str, seed: int | None) -> None:
-        trio.run(note_all_at_once, name, clock=ClockControl(seed=seed))
+        clock = None if seed is None else ClockControl(seed=seed)
+        trio.run(note_all_at_once, name, clock=clock)
 
     everybody = threading.Barrier(4)
     threads = [

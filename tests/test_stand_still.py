@@ -23,7 +23,7 @@ import trio.testing
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
-from trio_clockrt.testing._trio_inside import raise_in_main_task
+from trio_clockrt.testing._blame import raise_in_program
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -189,7 +189,7 @@ def test_nobody_can_be_told_of_a_task_that_spins(
     told: list[bool] = []
 
     def tell(error: BaseException) -> bool:
-        told.append(raise_in_main_task(error))
+        told.append(raise_in_program(error))
         return told[-1]
 
     async def main() -> None:
@@ -202,7 +202,7 @@ def test_nobody_can_be_told_of_a_task_that_spins(
             await trio.lowlevel.cancel_shielded_checkpoint()
         enough.set()
 
-    monkeypatch.setattr("trio_clockrt.testing._stand_still.raise_in_main_task", tell)
+    monkeypatch.setattr("trio_clockrt.testing._stand_still.raise_in_program", tell)
     enough = threading.Event()
     trio.run(main, clock=jumping())
     assert told == [False] * 3

@@ -174,7 +174,9 @@ class Clock(SimpleClock):
         Whoever waits on a clock is woken in the order of deadlines, and with the same
         deadline in the order of registration. So after ``await clock.delay(10)`` every
         timer that had been set before for that instant or earlier has fired. Trio
-        promises no such order between its own sleeps or timeouts and the timers.
+        promises no such order between its own sleeps or timeouts and the timers. But
+        in a run whose clock is a `~trio_clockrt.testing.ClockControl`, functions that
+        timers call come before all tasks that wake at that instant.
 
         Args:
             seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a

@@ -290,6 +290,13 @@ class State:
         self._dependents.pop(dependent, None)
         self._wake_if_unused()
 
+    def may_call(self) -> bool:
+        """Whether there may be timers that do more than wake a task.
+
+        Those are in a block, which depends on the clock.
+        """
+        return bool(self._dependents)
+
     def watch(self, watcher: Dependent) -> None:
         """Be told of the end, without keeping the clock alive."""
         self._watchers[watcher] = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from _thread import _count as count_of_other_threads
 from functools import partial
-from math import inf
+from math import inf, nextafter
+from threading import get_ident
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -12,6 +13,7 @@ import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
 from .._post import current_run, post
+from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
 from ._stand_still import PASSES
@@ -19,12 +21,11 @@ from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
     next_deadline_if_idle,
-    raise_in_main_task,
 )
 from ._worker_threads import abandon_workers, busy_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from trio.lowlevel import TrioToken
 
@@ -54,6 +55,7 @@ class Autojump(trio.abc.Instrument):
         "_deadlocked",
         "_failure",
         "_first",
+        "_hidden",
         "_idleness",
         "_jump_at",
         "_look_twice",
@@ -65,6 +67,7 @@ class Autojump(trio.abc.Instrument):
         "_tasks_go_on",
         "_time",
         "notes_origins",
+        "read",
         "waiting",
     )
 
@@ -81,6 +84,10 @@ class Autojump(trio.abc.Instrument):
         self._idleness = idleness
         self._others = others
         self._real = real
+        # How Trio reads the clock...
+        self.read: Callable[[], float] = time.instant
+        # ...which has hidden deadlines up to here.
+        self._hidden = -inf
         self._run: TrioToken
         self._report = report
         # Of the drivers in this run; and of those, the ones that are asleep.
@@ -114,6 +121,7 @@ class Autojump(trio.abc.Instrument):
         self._idleness.own_run = self._run
         self._first = None
         self._jump_at = inf
+        self.read, self._hidden = self._time.instant, -inf
         add_instrument(self)
         add_instrument(_AfterRun(partial(self._run_is_over, self._run)))
 
@@ -197,7 +205,7 @@ class Autojump(trio.abc.Instrument):
         try:
             busy_for = idleness.wait_for_workers()
         except Exception as error:  # a warning, where they are errors
-            if raise_in_main_task(error):
+            if raise_in_program(error):
                 return 0.0
             busy_for = idleness.warn_later()
         if busy_for:
@@ -241,13 +249,21 @@ class Autojump(trio.abc.Instrument):
                     now = self._time.reach(deadline)
             if now is None:
                 now = self._time.now()
+                if self._time.rate:
+                    self._let_trio_read(now)  # which is a moment later by itself
             others = self._others
             if others.newest is not None and others.next_deadline() <= now:
                 others.ring()  # as time may also have come there by itself
             if first <= now:
-                for alarm in tuple(self._asleep):
-                    if alarm.deadline <= now and not alarm.state.wake_sleepers(now):
+                asleep = tuple(self._asleep)
+                # No task goes on before a callback that is due on any of the clocks.
+                for_drivers = len(asleep) > 1 and _with_callbacks(asleep, now)
+                for alarm in asleep:
+                    if alarm.deadline <= now and (
+                        for_drivers or not alarm.state.wake_sleepers(now)
+                    ):
                         alarm.wake()
+                        self._hide_deadlines(now)
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
@@ -257,6 +273,29 @@ class Autojump(trio.abc.Instrument):
             self._tasks_go_on.look(self._passes)
         else:
             self._passes = 0
+
+    def _hide_deadlines(self, now: float) -> None:
+        """Let Trio's own deadlines expire a pass later, when the drivers have fired."""
+        deadline = next_deadline()
+        # Each only once, should callbacks set timers for now again and again.
+        if self._hidden < deadline <= now:
+            self._hidden = deadline
+            self._let_trio_read(nextafter(deadline, -inf))
+
+    def _let_trio_read(self, instant: float) -> None:
+        """Let the next reading in this thread, and no other, be this instant.
+
+        It is Trio's, which looks for expired deadlines right after `after_io_wait`.
+        """
+        thread = get_ident()
+
+        def read() -> float:
+            if get_ident() != thread:
+                return self._time.instant()
+            self.read = self._time.instant
+            return instant
+
+        self.read = read
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
@@ -292,10 +331,17 @@ class Autojump(trio.abc.Instrument):
         error = RuntimeError(
             f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
         )
-        told = raise_in_main_task(error)
-        # They would never come back, so whoever sees the error does not wait for them.
+        told = raise_in_program(error)
+        # They would never come back, so the task that sees the error does not wait for
+        # them.
         if not abandon_workers(workers) and not told:
             raise error
+
+
+def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:
+    """Whether more than one driver is due, and there may be callbacks among that."""
+    due = [alarm.state for alarm in asleep if alarm.deadline <= now]
+    return len(due) > 1 and any(state.may_call() for state in due)
 
 
 class _AfterRun(trio.abc.Instrument):

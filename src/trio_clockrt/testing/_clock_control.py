@@ -31,7 +31,7 @@ from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
 from ._report import nobody_moves_to, report
-from ._seed import SeededSchedule, check_seed
+from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
 from ._virtual_time import EPOCH, VirtualTime
@@ -61,6 +61,9 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
         trio.run(main, clock=ClockControl(autojump_threshold=0))
 
+    At one instant, functions that timers call come before the tasks that wake then,
+    Trio's own sleeps and timeouts included; among these tasks, the *seed* decides.
+
     It can stand in for a `trio.testing.MockClock`, and is more exact: what is added up
     is counted in whole nanoseconds, and a jump to a deadline arrives at that very
     float. It may be used from any thread, and one run after another may have it.
@@ -80,16 +83,18 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             Trio's own.
         auto_advance_limit: How far all readings together may move it, at most.
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
-            in its main task, instead of waiting for ever, when nothing can wake it: no
-            deadline that time will come to, no worker thread, no I/O, no `hold`. (In
-            guest mode: use that while the host is to wake it.) The error lists what
-            the tasks wait for, and the next timers.
-        seed: With an integer, runs of the same program repeat: which of the tasks that
-            are woken at once goes first, which Trio leaves to chance, is the same each
-            time. Every run begins with the seed again, and another seed is another
-            order. What comes from outside (I/O, threads, signals, a `rate`) may still
-            come at another moment, and the order of Python's own sets is Python's.
-            Other runs in the process do not notice.
+            in its main task, or in the test of pytest-trio, instead of waiting for
+            ever, when nothing can wake it: no deadline that time will come to, no
+            worker thread, no I/O, no `hold`. (In guest mode: use that while the host
+            is to wake it.) The error lists what the tasks wait for, and the next
+            timers.
+        seed: Decides what Trio leaves to chance: which of the tasks that are woken at
+            once goes first. With the same integer, runs of the same program repeat.
+            By default one is drawn, and `seed` tells which. Every run begins with the
+            seed again, and another seed is another order. What comes from outside
+            (I/O, threads, signals, a `rate`) may still come at another moment, and the
+            order of Python's own sets is Python's. Other runs in the process do not
+            notice.
 
     Raises:
         ValueError: if *at* has no timezone, or a number is negative or NaN.
@@ -139,8 +144,9 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         detect_deadlocks: bool = False,
         seed: int | None = None,
     ) -> None:
-        if seed is not None:
-            check_seed(seed)
+        if seed is None:
+            seed = draw_seed()
+        check_seed(seed)
         self._seed = seed
         # A place for another one, should a test want to move real time too.
         self._real_clock: Callable[[], float] = _Real.clock
@@ -170,6 +176,22 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         )
         self._time.rate = to_rate(rate, "rate")
         self._idleness.threshold = to_seconds(autojump_threshold, "autojump_threshold")
+
+    @property
+    def seed(self) -> int:
+        """What decides the order of tasks, and a run with the same one repeats.
+
+        It is what the control was given, or a number that it has drawn. Every report
+        and error of the control tells it.
+
+        Example::
+
+            >>> ClockControl(seed=7).seed
+            7
+            >>> ClockControl().seed < 2**32
+            True
+        """
+        return self._seed
 
     @property
     def rate(self) -> float:
@@ -613,8 +635,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             )
         self._used = self._tells = True
         self._autojump.start()
-        if self._seed is not None:
-            SeededSchedule(self._seed)
+        SeededSchedule(self._seed)
 
     def current_time(self) -> float:
         """The instant that it is, in seconds; Trio calls this.
@@ -626,7 +647,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         """
         if not self._tells:  # as it costs more to set it
             self._used = self._tells = True
-        return self._time.instant()
+        return self._autojump.read()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """How long to wait for I/O, in real seconds; Trio calls this."""
@@ -674,7 +695,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         return self._real_clock()
 
     def _report(self) -> str:
-        return report(self._time, [*self._autojump.states(), *self._others.states()])
+        states = [*self._autojump.states(), *self._others.states()]
+        return report(self._time, states, self._seed)
 
     def _why_it_is_slow(self) -> str:
         deadline = self._by_hand.next_deadline()
@@ -700,7 +722,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             post(run, int)
 
     def __repr__(self) -> str:
-        return f"<ClockControl, instant {self._time.now():.6f}>"
+        return f"<ClockControl, instant {self._time.now():.6f}, seed {self._seed}>"
 
     # Hidden from type checkers, which are to find these mistakes.
     if not TYPE_CHECKING:

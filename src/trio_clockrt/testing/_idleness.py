@@ -28,9 +28,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
 from .._post import post
+from ._blame import raise_in_program
 from ._giving_way import GivingWay
 from ._stand_still import TasksGoOn, WorkersAreBusy
-from ._trio_inside import cushions, raise_in_main_task
+from ._trio_inside import cushions
 from ._worker_threads import busy_workers, only_waits_for
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Idleness:
             if then is None:
                 raise
             # Not in the system task that watches.
-            return inf if raise_in_main_task(error) else self.warn_later()
+            return inf if raise_in_program(error) else self.warn_later()
 
 
 class Hold(SyncBlock[None, None]):

@@ -17,7 +17,7 @@ from trio.lowlevel import (
 from .._block import SyncBlock
 from .._post import post
 from .._timeouts import cancel
-from ._report import with_children
+from ._blame import with_children
 from ._worker_threads import AbandonWorkers
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from heapq import nsmallest
 from operator import attrgetter
-from os import sep
-from sys import _current_frames, modules
+from sys import _current_frames
 from threading import enumerate as all_threads
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from trio.lowlevel import current_root_task
 
 from .._waiters import ThreadWaiter
 from ._await_chain import frames_of
+from ._blame import outwards, own_frames, with_children
 from ._trio_inside import main_task
 
 if TYPE_CHECKING:
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
-# Nobody wants to know where in these a task waits...
-_LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
-# ...but what somebody has started of these, and nothing else.
+# Where in a library a task waits is of no interest, unless the user has started one of
+# these functions, and nothing else.
 _STARTED = ("trio", "trio_clockrt")
 
 
-def report(time: VirtualTime, states: list[State]) -> str:
+def report(time: VirtualTime, states: list[State], seed: int) -> str:
     """What time it is, where the tasks of this run wait, and which timers come next."""
     timers = [timer for state in states for timer in state.waiters()]
-    lines = [f"it is instant {time.instant()!r}; system time {time.tell()}"]
+    lines = [
+        f"it is instant {time.instant()!r}; system time {time.tell()}; seed {seed}"
+    ]
     lines += _tasks()
     lines += _threads(states)
     # Tasks that wait for a timer are listed with the others.
@@ -66,20 +67,10 @@ def all_tasks() -> Iterator[Task]:
     return with_children(current_root_task())
 
 
-def with_children(first: Task | None) -> Iterator[Task]:
-    tasks = [first] if first else []
-    while tasks:
-        task = tasks.pop()
-        yield task
-        for nursery in task.child_nurseries:
-            tasks += nursery.child_tasks
-
-
 def place_of(task: Task) -> FrameType:
     """Where a task is in the user's own code, or else the frame of its function."""
-    frames, libraries = list(frames_of(task)), _libraries()
-    own = [frame for frame in frames if not _is_in(libraries, frame)]
-    return (own or frames[:1])[-1]
+    frames = list(frames_of(task))
+    return (own_frames(frames) or frames[:1])[-1]
 
 
 def _place(frame: FrameType) -> str:
@@ -87,28 +78,13 @@ def _place(frame: FrameType) -> str:
     return f"at {code.co_filename}:{frame.f_lineno}, in {code.co_name}"
 
 
-def _libraries() -> tuple[str, ...]:
-    paths = [
-        path
-        for name in _LIBRARIES
-        # (It may not be there, or something else may be in its place.)
-        for path in getattr(modules.get(name), "__path__", ())
-    ]
-    return tuple(path + sep for path in paths)
-
-
-def _is_in(libraries: tuple[str, ...], frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(libraries)
-
-
 def _tasks() -> Iterator[str]:
-    libraries = _libraries()
     # System tasks are none of theirs.
     of_the_user = set(with_children(main_task()))
     waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
         frames = list(frames_of(task))
-        places = [_place(frame) for frame in frames if not _is_in(libraries, frame)]
+        places = [_place(frame) for frame in own_frames(frames)]
         if places:
             # The innermost place in the user's own code.
             waiting[task.name, places[-1]] += 1
@@ -130,13 +106,11 @@ def threads_that_wait(states: Iterable[State]) -> list[int]:
 
 
 def _threads(states: Iterable[State]) -> Iterator[str]:
-    libraries, frames = _libraries(), _current_frames()
+    frames = _current_frames()
     names = {thread.ident: thread.name for thread in all_threads()}
     for ident in threads_that_wait(states):
-        frame = frames.get(ident)
-        while frame is not None and _is_in(libraries, frame):
-            frame = frame.f_back
-        where = f" {_place(frame)}" if frame else ""
+        own = own_frames([*outwards(frames.get(ident))])
+        where = f" {_place(own[0])}" if own else ""
         yield f"thread {names.get(ident, ident)} waits{where}"
 
 

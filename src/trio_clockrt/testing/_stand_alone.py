@@ -15,8 +15,9 @@ from .._alarm import LONG_AGO, ManualAlarm
 from .._errors import ClockGone
 from .._lock import RLock
 from .._post import current_run, post
+from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
-from ._trio_inside import main_task_goes_on, raise_in_main_task
+from ._trio_inside import is_about_to_go_on, main_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,9 +102,10 @@ class LoneAlarm(ManualAlarm):
     def _raise_in_program(self, failure: tuple[object, BaseException]) -> None:
         # Until then it is kept, as the block of the timers may end before.
         if failure in self.state.failures:
-            if raise_in_main_task(failure[1]):
+            main = main_task()
+            if raise_in_program(failure[1]):
                 self.state.failures.remove(failure)
-            elif main_task_goes_on():
+            elif main is not None and is_about_to_go_on(main):
                 post(current_trio_token(), partial(self._raise_in_program, failure))
 
     def fire_soon(self) -> None:

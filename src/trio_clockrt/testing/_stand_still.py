@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import add_instrument, remove_instrument
 
+from ._blame import raise_in_program
 from ._report import all_tasks, place_of
 from ._terminal import note_ctrl_c, tell
 from ._trio_inside import (
     ctrl_c_is_pending,
     is_about_to_go_on,
     next_deadline_if_idle,
-    raise_in_main_task,
 )
 from ._worker_threads import AbandonWorkers, busy_workers, what_it_waits_for
 
@@ -152,7 +152,7 @@ class TasksGoOn(StandStill, trio.abc.Instrument):
             try:
                 self.tell([_why_tasks(tasks)])
             except Exception as error:  # a warning, where they are errors
-                if not raise_in_main_task(error):
+                if not raise_in_program(error):
                     self.warn_again()
 
 

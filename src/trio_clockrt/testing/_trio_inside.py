@@ -5,31 +5,21 @@ If a release of Trio moves something, it is here that it has to be found again.
 
 from __future__ import annotations
 
-import inspect
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import outcome
 from trio._core import _run
 from trio._core._run import GLOBAL_RUN_CONTEXT
-from trio.lowlevel import (
-    cancel_shielded_checkpoint,
-    checkpoint,
-    current_trio_token,
-)
 
 from .._lock import RLock
-from ._await_chain import frames_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
     from random import Random
 
     from trio.lowlevel import Task, TrioToken
 
-
-_CHECKPOINT = inspect.unwrap(checkpoint).__code__
-_PAUSE = inspect.unwrap(cancel_shielded_checkpoint).__code__
 
 # (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
 # also if its host has dropped it.)
@@ -63,7 +53,8 @@ def ctrl_c_is_pending() -> bool:
 
 
 def is_about_to_go_on(task: Task) -> bool:
-    return task._next_send_fn is not None
+    """Whether a task, which is not the running one, does not wait for anything."""
+    return task._abort_func is None
 
 
 def main_task() -> Task | None:
@@ -72,24 +63,15 @@ def main_task() -> Task | None:
     return task
 
 
-def main_task_goes_on() -> bool:
-    """Whether the main task is about to go on, and so cannot be interrupted yet."""
-    main = main_task()
-    return main is not None and main._next_send_fn is not None
+def interrupt(tasks: Iterable[Task], error: BaseException) -> bool:
+    """Let the first of these tasks see an error where it waits, like Ctrl-C.
 
-
-def raise_in_main_task(error: BaseException) -> bool:
-    """Let the main task see an error where it waits, as Ctrl-C would be raised.
-
-    If it cannot be interrupted, or waits for a shielded child, the next one of its
-    children and theirs sees it as well. Tells whether any of them will notice.
+    If that wakes no task, the next one sees it as well. Tells whether any has woken.
     """
 
     def raise_error() -> NoReturn:
         raise error
 
-    main = main_task()
-    tasks = [] if main is None else [main]
     runq = GLOBAL_RUN_CONTEXT.runner.runq
     for task in tasks:
         if task._abort_func is not None:
@@ -97,22 +79,7 @@ def raise_in_main_task(error: BaseException) -> bool:
             task._attempt_abort(raise_error)
             if len(runq) > runnable:
                 return True
-        elif _is_at_a_checkpoint(task):
-            # It is about to go on, and Trio itself might raise something there.
-            if not task._cancel_status.effectively_cancelled:
-                task._next_send = outcome.Error(error)
-            return True
-        tasks += [
-            child for nursery in task.child_nurseries for child in nursery.child_tasks
-        ]
     return False
-
-
-def _is_at_a_checkpoint(task: Task) -> bool:
-    """Whether it is in `trio.lowlevel.checkpoint`, and goes on by itself."""
-    codes = [frame.f_code for frame in frames_of(task)]
-    inner = codes.index(_PAUSE) if _PAUSE in codes else 0
-    return _CHECKPOINT in codes[:inner][-1:]
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:
@@ -139,7 +106,9 @@ def decide_schedule(run: TrioToken, random: Random | None) -> None:
 class _OfThisRun:
     """The current run's own random numbers, or what there was before.
 
-    It stays right for ever, should somebody keep it as what to go back to.
+    It stays right for ever, should another program keep it as what to go back to. Trio
+    asks for its truth, and then calls `shuffle`, in each pass of its loop, so these two
+    ask no more than they have to.
     """
 
     def __init__(self, otherwise: Any) -> None:
@@ -149,15 +118,29 @@ class _OfThisRun:
         return getattr(_random_of_this_run() or self.otherwise, name)
 
     def __bool__(self) -> bool:
-        return bool(_random_of_this_run() or self.otherwise)
+        try:
+            if GLOBAL_RUN_CONTEXT.runner.trio_token in _randoms:
+                return True
+        except AttributeError:  # outside of Trio
+            pass
+        return bool(self.otherwise)
+
+    def shuffle(self, batch: list[Any]) -> None:
+        if len(batch) > 1:  # a single task is the commonest case
+            random = _random_of_this_run()
+            if random is None:
+                self.otherwise.shuffle(batch)
+            else:
+                # By a random number for each, whatever it is. All this runs in C.
+                batch.sort(key=partial(next, iter(random.random, None)))
 
 
 def _random_of_this_run() -> Random | None:
     try:
-        return _randoms.get(current_trio_token())
-    except RuntimeError:
+        return _randoms.get(GLOBAL_RUN_CONTEXT.runner.trio_token)
+    except AttributeError:  # outside of Trio
         return None
 
 
-_randoms: dict[TrioToken, Random] = {}
+_randoms: dict[TrioToken | None, Random] = {}
 _lock = RLock()

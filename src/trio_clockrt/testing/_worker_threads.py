@@ -23,11 +23,12 @@ from trio.testing import active_thread_count
 
 from .._post import post
 from ._await_chain import frames_of
+from ._blame import outwards
 from ._report import all_tasks
 from ._trio_inside import is_about_to_go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
     from types import FrameType
 
     from trio.lowlevel import Task
@@ -67,7 +68,7 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
         if any(
             inner.f_code.co_filename == _THREADS
             and inner.f_locals.get("task_register") is reports_to
-            for inner in _outwards(frame)
+            for inner in outwards(frame)
         ):
             joins: int | None = _joined(frame)
             while joins not in threads and joins in frames:
@@ -78,17 +79,11 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
 
 def _joined(frame: FrameType) -> int | None:
     """Which thread it is whose end a thread waits for, and nothing else."""
-    for inner in _outwards(frame):
+    for inner in outwards(frame):
         if inner.f_code is _JOIN and inner.f_locals["timeout"] is None:
             ident: int | None = inner.f_locals["self"].ident
             return ident
     return None
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def what_it_waits_for(task: Task) -> tuple[str, FrameType]:

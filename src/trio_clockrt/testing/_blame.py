@@ -1,0 +1,66 @@
+"""Whose code a task is in, and so who is told of an error that no task has made."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from os import sep
+from sys import modules
+from typing import TYPE_CHECKING
+
+from ._await_chain import frames_of
+from ._trio_inside import interrupt, main_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from trio.lowlevel import Task
+
+# What runs the code of users, and is in between.
+_LIBRARIES = ("trio", "trio_clockrt", "outcome", "anyio", "pytest_trio")
+
+
+def own_frames(frames: list[FrameType]) -> list[FrameType]:
+    """Those that are in the user's own code."""
+    paths = [
+        path
+        for name in _LIBRARIES
+        # (It may not be there, or something else may be in its place.)
+        for path in getattr(modules.get(name), "__path__", ())
+    ]
+    libraries = tuple(path + sep for path in paths)
+    return [
+        frame for frame in frames if not frame.f_code.co_filename.startswith(libraries)
+    ]
+
+
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame, then its caller's, and so on."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def with_children(first: Task | None) -> Iterator[Task]:
+    """A task, then its children, then theirs."""
+    tasks = [first] if first else []
+    for task in tasks:
+        yield task
+        # The innermost first, as that is what the task waits for.
+        for nursery in reversed(task.child_nurseries):
+            # As a set is in another order each time.
+            tasks += sorted(nursery.child_tasks, key=attrgetter("name"))
+
+
+def raise_in_program(error: BaseException) -> bool:
+    """Let the program see an error where it waits, as Ctrl-C would be raised.
+
+    The first task that is in code of the user's own sees it. Usually that is the main
+    task. But a plugin of pytest may have that one for itself, and run tests and
+    fixtures in others. If the task cannot be interrupted, or waits for a shielded
+    child, the next one of its children and theirs sees the error as well; at last, all
+    others. Tells whether that has woken any task.
+    """
+    tasks = [*with_children(main_task())]
+    first = next((task for task in tasks if own_frames([*frames_of(task)])), None)
+    return interrupt(dict.fromkeys([*with_children(first), *tasks]), error)
