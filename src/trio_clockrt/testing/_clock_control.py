@@ -73,8 +73,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
         auto_advance_limit: How far all readings together may move it, at most.
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
             in its main task, instead of waiting for ever, when nothing can wake it: no
-            deadline that time will come to, no worker thread, no I/O, no `hold`. (In
-            guest mode: use that while the host is to wake it.) The error lists what
+            deadline that time will come to, no worker thread, no I/O, no `hold`. A
+            worker thread that only waits for threads to end which wait for virtual
+            time themselves, in `Clock.delay_blocking`, wakes nobody. (In guest mode: use that while the host is to wake it.) The error lists what
             the tasks wait for, and the next timers.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
@@ -197,8 +198,13 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
         Tasks in `trio.testing.wait_all_tasks_blocked` come first: while there are any,
         time does not jump. Nor does it while a task waits for a worker thread that is
-        busy, and not itself waiting for Trio, or while there is a `hold`. When a worker
-        thread has kept time from jumping for a second, there is a `RuntimeWarning`.
+        busy, and not itself waiting for Trio, or while there is a `hold`.
+
+        When a worker thread, or a task that never waits, has kept time from jumping
+        for a second of real time, there is a `RuntimeWarning`. It is also written to
+        the real standard error where output is captured, again every ten seconds.
+        Ctrl-C, while a worker thread does so, ends the waiting for that thread, and
+        leaves it behind as a daemon.
 
         Raises:
             ValueError: if it is set to something negative or NaN.
@@ -421,7 +427,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
 
         Returns:
             A context manager whose value is the cancel scope. It cannot interrupt code
-            that does not reach a checkpoint.
+            that does not reach a checkpoint. A task in the block that waits for a
+            worker thread does not wait any longer; the thread is left behind as a
+            daemon, and what it returns is dropped.
 
         Raises:
             ValueError: if *seconds* is negative or NaN.
