@@ -352,14 +352,18 @@ def test_a_worker_is_spoken_of_again_and_again(
     assert "standing still for 21 seconds of real time" in terminal.getvalue()
 
 
-def test_where_time_has_nowhere_to_go(worker: Worker, terminal: io.StringIO) -> None:
-    """A worker may well do real work then; so nothing is said for longer."""
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_where_time_has_nowhere_to_go(
+    action: Any, worker: Worker, terminal: io.StringIO
+) -> None:
+    """A worker may well do real work then; so less is said, and later."""
     real = HandMovedTime()
     control = jumping()
     control._real_clock = real
     script = WhenItWaits(*[partial(real.move, 5)] * 4, worker.enough.set)
     main = partial(trio.to_thread.run_sync, worker)
     with warnings_are_recorded() as caught:
+        warnings.simplefilter(action)
         trio.run(main, clock=control, instruments=[script])
     assert caught == []
     assert script.timeouts == [10, 5, 10, 5, 10]

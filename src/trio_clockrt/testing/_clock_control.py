@@ -75,8 +75,9 @@ class ClockControl(Uncopied, trio.abc.Clock):
             in its main task, instead of waiting for ever, when nothing can wake it: no
             deadline that time will come to, no worker thread, no I/O, no `hold`. A
             worker thread that only waits for threads to end which wait for virtual
-            time themselves, in `Clock.delay_blocking`, wakes nobody. (In guest mode: use that while the host is to wake it.) The error lists what
-            the tasks wait for, and the next timers.
+            time themselves, in `Clock.delay_blocking`, wakes nobody. (In guest mode:
+            use `hold` while the host is to wake it.) The error lists what the tasks
+            and these threads wait for, and the next timers.
         seed: With an integer, runs of the same program repeat: which of the tasks that
             are woken at once goes first, which Trio leaves to chance, is the same each
             time. Every run begins with the seed again, and another seed is another
