@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ import pytest
 import trio
 import trio.testing
 
-from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
 from trio_clockrt.testing._blame import raise_in_program
 
@@ -65,8 +62,8 @@ SAID = "trio_clockrt: virtual time has been standing still for "
 
 
 async def spin(until: Callable[[], object]) -> None:
-    while not until():
-        await trio.sleep(0)
+    while not until():  # noqa: ASYNC110
+        await trio.sleep(0)  # noqa: ASYNC115
 
 
 def line_in_spin() -> int:
@@ -355,14 +352,18 @@ def test_a_worker_is_spoken_of_again_and_again(
     assert "standing still for 21 seconds of real time" in terminal.getvalue()
 
 
-def test_where_time_has_nowhere_to_go(worker: Worker, terminal: io.StringIO) -> None:
-    """A worker may well do real work then; so nothing is said for longer."""
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_where_time_has_nowhere_to_go(
+    action: Any, worker: Worker, terminal: io.StringIO
+) -> None:
+    """A worker may well do real work then; so less is said, and later."""
     real = HandMovedTime()
     control = jumping()
     control._real_clock = real
     script = WhenItWaits(*[partial(real.move, 5)] * 4, worker.enough.set)
     main = partial(trio.to_thread.run_sync, worker)
     with warnings_are_recorded() as caught:
+        warnings.simplefilter(action)
         trio.run(main, clock=control, instruments=[script])
     assert caught == []
     assert script.timeouts == [10, 5, 10, 5, 10]
@@ -585,7 +586,7 @@ def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
             around.cancel_scope.cancel()
             # Only in the block a task does not wait for its worker.
             with trio.CancelScope(shield=True):
-                with pytest.raises(trio.TooSlowError, match="0.01 real seconds"):
+                with pytest.raises(trio.TooSlowError, match="real seconds"):
                     with control.fail_after_real(0.01):
                         wait = wait_in_a_child if child else wait_here
                         await wait(control, worker)
@@ -610,3 +611,169 @@ async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
             timer.join()
     await trio.testing.wait_all_tasks_blocked()
     assert not scope.cancel_called
+
+
+# --- workers that have been left behind ---
+
+
+def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
+    async def answer() -> str:
+        await trio.lowlevel.checkpoint()
+        return "yes"
+
+    def work() -> None:
+        worker()
+        answers.append(trio.from_thread.run(answer))
+        answers.append(trio.from_thread.run_sync(str, "of course"))
+        with pytest.raises(trio.Cancelled):
+            trio.from_thread.check_cancelled()
+        answered.release()
+
+    async def main() -> None:
+        with pytest.raises(trio.TooSlowError):
+            with control.fail_after_real(0.01):
+                await trio.to_thread.run_sync(work)
+        worker.enough.set()
+        await trio.to_thread.run_sync(answered.acquire)
+        # What it returns is dropped, and its token is back.
+        limiter = trio.to_thread.current_default_thread_limiter()
+        while limiter.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
+
+    answers: list[str] = []
+    answered = threading.Semaphore(0)
+    control = ClockControl(autojump_threshold=0)
+    trio.run(main, clock=control)
+    assert answers == ["yes", "of course"]
+
+
+def test_a_worker_that_comes_back_just_now() -> None:
+    """Either it is left behind, or it is not; both are fine."""
+    assert {comes_back(Worker(), seed) for seed in range(8)} == {True, False}
+
+
+def comes_back(worker: Worker, seed: int) -> bool:
+    def come_back() -> None:
+        worker.enough.set()
+        while not trio.lowlevel.current_statistics().run_sync_soon_queue_size:
+            worker.ended.acquire(timeout=0.001)
+
+    class ComesBack(trio.abc.Instrument):
+        armed = False
+
+        def before_io_wait(self, timeout: float) -> None:
+            # Trio calls this after it has been decided to leave the worker behind.
+            if self.armed and not worker.enough.is_set():
+                come_back()
+
+    async def main() -> None:
+        script = ComesBack()
+        with control.fail_after_real(0.01) as scope:
+            watch = WatchForCancel(scope, script)
+            trio.lowlevel.add_instrument(watch)
+            results.append(await trio.to_thread.run_sync(worker))
+
+    class WatchForCancel(trio.abc.Instrument):
+        """It adds the other one when that is the last."""
+
+        def __init__(self, scope: trio.CancelScope, script: ComesBack) -> None:
+            self.scope, self.script = scope, script
+
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if self.scope.cancel_called and not self.script.armed:
+                self.script.armed = True
+                trio.lowlevel.add_instrument(self.script)
+
+    results: list[str] = []
+    control = ClockControl(autojump_threshold=0, seed=seed)
+    try:
+        trio.run(main, clock=control)
+    except trio.TooSlowError:
+        return False
+    return results == ["done"]
+
+
+# --- in a process of its own, as a person sees it ---
+
+PROGRAM = """
+import threading
+import pytest
+import trio
+from trio_clockrt import InactiveClock, open_clock
+from trio_clockrt.testing import ClockControl
+
+async def wait_for_a_timer():
+    event = threading.Event()
+    async with open_clock() as clock, clock.open_timers() as timers:
+        timers.call_later(5, event.set)
+        await trio.to_thread.run_sync(event.wait)
+
+async def wait_for_threads():
+    async with InactiveClock.new_shared().activate() as (clock, _):
+        def delay():
+            with pytest.raises(Exception):
+                clock.delay_blocking(60)
+        threads = [threading.Thread(target=delay) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await trio.to_thread.run_sync(thread.join)
+
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+
+@pytest.mark.trio
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("wait", [wait_for_a_timer, wait_for_threads])
+async def test_pytest_trio(wait):
+    await wait()
+
+@pytest.mark.anyio
+@pytest.mark.virtual_time
+async def test_anyio():
+    await wait_for_a_timer()
+
+def test_neither():
+    trio.run(wait_for_a_timer, clock=ClockControl(autojump_threshold=0))
+
+def test_another():
+    raise AssertionError("it goes on")
+"""
+
+TESTS = [
+    "test_pytest_trio[wait_for_a_timer]",
+    "test_pytest_trio[wait_for_threads]",
+    "test_anyio",
+    "test_neither",
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal can be sent to it")
+@pytest.mark.parametrize("name", TESTS)
+def test_a_person_sees_it_and_presses_ctrl_c(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(PROGRAM)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    command += ["-p", "trio_clockrt.pytest_plugin"]
+    command += [f"{file}::{name}", f"{file}::test_another"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Ctrl-C works as Python has it, also where the one who runs this ignores it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        give_up = threading.Timer(60, process.kill)
+        give_up.start()
+        assert process.stderr is not None
+        assert any(line.startswith(SAID) for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+        give_up.cancel()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "! KeyboardInterrupt !" in output
+    assert "it goes on" not in output

@@ -85,9 +85,11 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         detect_deadlocks: Whether a run that this is the clock of raises a RuntimeError
             in its main task, or in the test of pytest-trio, instead of waiting for
             ever, when nothing can wake it: no deadline that time will come to, no
-            worker thread, no I/O, no `hold`. (In guest mode: use that while the host
-            is to wake it.) The error lists what the tasks wait for, and the next
-            timers.
+            worker thread, no I/O, no `hold`. A worker thread that only waits for
+            threads to end which wait for virtual time themselves, in
+            `Clock.delay_blocking`, wakes nobody. (In guest mode: use `hold` while the
+            host is to wake it.) The error lists what the tasks and these threads wait
+            for, and the next timers.
         seed: Decides what Trio leaves to chance: which of the tasks that are woken at
             once goes first. With the same integer, runs of the same program repeat.
             By default one is drawn, and `seed` tells which. Every run begins with the
@@ -233,8 +235,13 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
         Tasks in `trio.testing.wait_all_tasks_blocked` come first: while there are any,
         time does not jump. Nor does it while a task waits for a worker thread that is
-        busy, and not itself waiting for Trio, or while there is a `hold`. When a worker
-        thread has kept time from jumping for a second, there is a `RuntimeWarning`.
+        busy, and not itself waiting for Trio, or while there is a `hold`.
+
+        When a worker thread, or a task that never waits, has kept time from jumping
+        for a second of real time, there is a `RuntimeWarning`. It is also written to
+        the real standard error where output is captured, again every ten seconds.
+        Ctrl-C, while a worker thread does so, ends the waiting for that thread, and
+        leaves it behind as a daemon.
 
         Raises:
             ValueError: if it is set to something negative or NaN.
@@ -475,7 +482,9 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
         Returns:
             A context manager whose value is the cancel scope. It cannot interrupt code
-            that does not reach a checkpoint.
+            that does not reach a checkpoint. A task in the block that waits for a
+            worker thread does not wait any longer; the thread is left behind as a
+            daemon, and what it returns is dropped.
 
         Raises:
             ValueError: if *seconds* is negative or NaN.

@@ -54,9 +54,8 @@ def note_ctrl_c() -> None:
     It may come out of the test in a group of exceptions, as it has to in Trio. pytest
     would take that for a failure, and go on.
     """
-    plugin = sys.modules.get(_PLUGIN)
-    if plugin is not None:
-        plugin.interrupted = True  # type: ignore[attr-defined]
+    with suppress(KeyError):  # without pytest
+        sys.modules[_PLUGIN].interrupted = True  # type: ignore[attr-defined]
 
 
 def _of_pytest() -> TextIO | None:

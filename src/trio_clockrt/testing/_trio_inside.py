@@ -53,8 +53,7 @@ def ctrl_c_is_pending() -> bool:
 
 
 def is_about_to_go_on(task: Task) -> bool:
-    """Whether a task, which is not the running one, does not wait for anything."""
-    return task._abort_func is None
+    return task._next_send_fn is not None
 
 
 def main_task() -> Task | None:

@@ -64,17 +64,20 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
     """
     frames = _current_frames()
     reports_to = _registers(task)[0]
-    for frame in frames.values():
-        if any(
-            inner.f_code.co_filename == _THREADS
-            and inner.f_locals.get("task_register") is reports_to
-            for inner in outwards(frame)
-        ):
-            joins: int | None = _joined(frame)
-            while joins not in threads and joins in frames:
-                joins = _joined(frames[joins])
-            return joins in threads
-    return False
+    # None if it has not even begun.
+    thread = next(
+        (
+            ident
+            for ident, frame in frames.items()
+            for outer in outwards(frame)
+            if outer.f_code.co_filename == _THREADS
+            and outer.f_locals.get("task_register") is reports_to
+        ),
+        None,
+    )
+    while thread in frames and thread not in threads:
+        thread = _joined(frames[thread])
+    return thread in threads
 
 
 def _joined(frame: FrameType) -> int | None:
