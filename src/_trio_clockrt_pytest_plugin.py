@@ -14,6 +14,7 @@ from functools import partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
 from math import inf
 from typing import TYPE_CHECKING, Any, TextIO, cast
+from weakref import WeakSet
 
 import pytest
 
@@ -224,16 +225,22 @@ def _is_loaded(item: pytest.Item, plugin: str) -> bool:
     return module is not None and item.config.pluginmanager.is_registered(module)
 
 
+# Remembered, as older releases of AnyIO put functions in their place that are not
+# async. All tests are looked at before the first one is run.
+_async_fixtures: WeakSet[Any] = WeakSet()
+
+
 def _has_async_fixtures(item: pytest.Function) -> bool:
     definitions = item._fixtureinfo.name2fixturedefs
-    functions = [
-        fixture.func
-        for name in item.fixturenames
-        for fixture in definitions.get(name, ())
-    ]
-    return any(map(iscoroutinefunction, functions)) or any(
-        map(isasyncgenfunction, functions)
+    fixtures = {
+        fixture for name in item.fixturenames for fixture in definitions.get(name, ())
+    }
+    _async_fixtures.update(
+        fixture
+        for fixture in fixtures
+        if iscoroutinefunction(fixture.func) or isasyncgenfunction(fixture.func)
     )
+    return not _async_fixtures.isdisjoint(fixtures)
 
 
 def _function_of(item: pytest.Function) -> tuple[object, str, Any]:
