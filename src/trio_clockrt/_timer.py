@@ -6,6 +6,7 @@ import os
 import sys
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -154,7 +155,10 @@ class Timer(Uncopied):
             del group._pending[self]
         except KeyError:
             return False  # cancelled by a finalizer, at the last moment
-        group._note(self)
+        # As in _note(), which would take twice as long.
+        group._idle.append(ref(self))
+        if len(group._idle) > group._sweep_at:
+            group._sweep()
         if not group._pending:
             group._drained()
         if group._is_over():
