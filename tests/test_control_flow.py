@@ -266,7 +266,8 @@ def test_what_would_be_dropped_is_grouped_with_failures(
 
 
 def test_a_clock_that_is_gone_by_then() -> None:
-    clock, driver = InactiveClock().activate_manual()
+    control = ClockControl()
+    clock, driver = InactiveClock.from_control(control).activate_manual()
     drivers = [driver]
 
     def lose_it() -> None:
@@ -275,10 +276,11 @@ def test_a_clock_that_is_gone_by_then() -> None:
 
     del driver
     with clock.timer_group() as timers:
-        timers.call_later(0, lose_it)
-        kept = timers.call_later(0, int)
+        timers.call_later(1, lose_it)
+        kept = timers.call_later(1, int)
         with pytest.raises(SystemExit):
-            drivers[0].advance_timers()
+            control.advance(1)
+        assert not clock.alive
         assert not kept.pending
 
 
