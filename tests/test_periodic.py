@@ -375,3 +375,16 @@ async def test_hours(missed: MissedTick, autojump_clock: MockClock) -> None:
     assert ticks == [n * period for n in range(1, 10_001)]
     assert calls == ticks
     assert ticks[-1] / 3600 > 1.9
+
+
+def test_a_tick_that_is_a_little_more_than_a_whole_number_of_periods() -> None:
+    """0.5 // 0.1 is 4."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            timer = clock.periodic(0.1, missed=MissedTick.SKIP)
+            await clock.delay(0.5)
+            assert await timer.__anext__() == 0.1
+            assert await timer.__anext__() == pytest.approx(0.6)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -100,12 +100,12 @@ class Grid:
 
     def _go_past(self, instant: float) -> None:
         """Let the next tick be the first one that is later than this."""
-        # One step, or two because of rounding. More of them, larger and larger ones,
-        # are needed only where floats are coarser than the period.
+        # One step, or up to three because of rounding. More of them, larger and larger
+        # ones, are needed only where floats are coarser than the period.
         self._n += 1
-        step = 1
+        step = 0.5
         while (tick := self._origin + self._n * self._period) <= instant:
-            self._n += step
+            self._n += max(step, 1)
             step *= 2
         self.next_tick = tick
 
