@@ -50,6 +50,8 @@ def about(instant: float) -> float:
 def test_a_periodic_callback_moves_the_time(
     move: Move, start: float, length: float, step: float, missed: MissedTick
 ) -> None:
+    ticks = 0
+
     def tick() -> None:
         nonlocal ticks
         ticks += 1
@@ -58,7 +60,6 @@ def test_a_periodic_callback_moves_the_time(
     control = ClockControl()
     control.jump(start)
     clock = control.to_clock()
-    ticks = 0
     period = max(step, length / 100, 1e-6)
     with clock.timer_group() as timers:
         timers.call_every(period, tick, missed=missed)
@@ -318,17 +319,15 @@ def test_it_names_the_task(task: Callable[[Clock], Awaitable[None]]) -> None:
 
 
 def test_it_names_the_timer() -> None:
-    def again() -> None:
-        timers.call_later(1, again)
+    def again(timers: TimerGroup) -> None:
+        timers.call_later(1, again, timers)
 
     async def main() -> None:
-        nonlocal timers
         with control.to_clock().timer_group() as timers:
-            again()
+            again(timers)
             with pytest.raises(RuntimeError, match=r"Timer for .*again"):
                 await control.run_until_idle(limit=10)
 
-    timers: TimerGroup
     control = ClockControl()
     trio.run(main)
 
