@@ -288,8 +288,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        time = (getattr(item, "funcargs", None) or {}).get("_virtual_time")
-        lines = []
+        arguments: dict[str, Any] = getattr(item, "funcargs", None) or {}
+        time: _VirtualTime | None = arguments.get("_virtual_time")
+        lines: list[str] = []
         if time is not None and time.wanted and time.control._used:
             lines += _how_to_repeat(item, time)
         if drawn := _seeds_drawn():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ def jumping(**kwargs: Any) -> ClockControl:
 
 
 @contextmanager
-def warnings_are_recorded() -> Iterator[list[warnings.WarningMessage]]:
+def warnings_are_recorded() -> Generator[list[warnings.WarningMessage]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught
@@ -270,9 +270,8 @@ class Worker:
         self.started = threading.Semaphore(0)
         self.enough = threading.Event()
         self.ended = threading.Semaphore(0)
-
-    def when_started(self) -> None:
-        """Something to be done in the worker thread."""
+        # Something to be done in the worker thread.
+        self.when_started: Callable[[], object] = int
 
     def __call__(self) -> str:
         self.started.release()
@@ -512,7 +511,7 @@ class WhenItStandsStill(trio.abc.Instrument):
     def __init__(self, worker: Worker, step: Callable[[], object]) -> None:
         self.step: Callable[[], object] | None = step
         self.started = False
-        worker.when_started = self.begin  # type: ignore[method-assign]
+        worker.when_started = self.begin
 
     def before_run(self) -> None:
         self.token = trio.lowlevel.current_trio_token()
