@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from math import inf, nextafter
 
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from model_settings import VALUES
 from trio.testing import MockClock
 
-from trio_clockrt import Clock, InactiveClock, MissedTick, TimerGroup, open_clock
+from trio_clockrt import (
+    Clock,
+    ClockGone,
+    InactiveClock,
+    MissedTick,
+    TimerGroup,
+    open_clock,
+)
 from trio_clockrt.testing import ClockControl, _by_hand
 
 lengths = st.builds(
@@ -402,3 +410,29 @@ def test_outside_of_trio_it_is_prepared(move: Callable[[ClockControl], object]) 
     control = ClockControl()
     move(control)
     trio.run(main, clock=control)
+
+
+def test_the_driver_goes_as_time_comes_to_a_deadline() -> None:
+    """At each reading of the real time, as a finalizer may drop it anywhere."""
+    readings = nth = 0
+
+    def real_time() -> float:
+        nonlocal readings
+        readings += 1
+        if readings == nth:
+            drivers.clear()
+        return 0.0
+
+    for n in range(1, 40):
+        nth = n
+        control = ClockControl(rate=1)
+        control._real_clock = real_time
+        clock, driver = InactiveClock.from_control(control).activate_manual()
+        drivers, readings = [driver], 0
+        del driver
+        with suppress(ClockGone), clock.timer_group() as timers:
+            for _ in range(2):
+                timers.call_later(1, int)
+            control.advance(2)
+            assert control.current_time() == 2
+    assert drivers

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -281,3 +284,35 @@ def test_other_threads_read_too() -> None:
                 nursery.start_soon(wait, clock, n * MICROSECOND)
 
     trio.run(main, clock=jumping())
+
+
+def test_another_reading_comes_in_between() -> None:
+    """At each line, as a finalizer or another thread may read the time anywhere."""
+    left = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("_wall.py"):
+            return trace if "trio_clockrt" in frame.f_code.co_filename else None
+        if event == "line":
+            left -= 1
+            if not left:
+                sys.settrace(None)
+                control.jump(1e-6)
+                in_between.append(simple.system_time())
+        return trace
+
+    before = sys.gettrace()
+    for nth in range(1, 100):
+        control = ClockControl(Y2K)
+        simple, left = control.to_simple_clock(), nth
+        in_between = list[datetime.datetime]()
+        sys.settrace(trace)
+        try:
+            told = simple.system_time()
+        finally:
+            sys.settrace(before)
+        assert told in (Y2K, Y2K + MICROSECOND)
+        assert in_between in ([], [Y2K + MICROSECOND])
+        assert simple.system_time() >= Y2K + len(in_between) * MICROSECOND
+    assert not in_between

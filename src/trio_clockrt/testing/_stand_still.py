@@ -152,8 +152,9 @@ class TasksGoOn(StandStill, trio.abc.Instrument):
             try:
                 self.tell([_why_tasks(tasks)])
             except Exception as error:  # a warning, where they are errors
-                if not raise_in_program(error):
-                    self.warn_again()
+                if raise_in_program(error):
+                    return
+                self.warn_again()
 
 
 def _why_workers(task: Task) -> tuple[str, FrameType]:

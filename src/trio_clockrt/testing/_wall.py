@@ -84,19 +84,16 @@ class Wall:
             earliest = min(earliest, there)
             # Two parts more, as those of floats are rounded down.
             latest = max(latest, there) + _to_parts(_ROUNDINGS * ulp(instant)) + 2
-        while True:
+        with self._lock:
             told = self._told
             lead = told.there if instant > told.instant else told.before
             if lead > -inf:
                 now = max(now, int(latest + lead) // _MICROSECOND * 1000)
             lead_now = _as_told(now, as_float) - earliest
-            if lead_now <= told.there:
-                return now
-            with self._lock:
-                # Unless another thread, or a finalizer, has read it just now.
-                if self._told is told:
-                    self._told = _Told(instant, lead, lead_now)
-                    return now
+            # A finalizer in this thread may have read it just now, and been told more.
+            if lead_now > self._told.there:
+                self._told = _Told(instant, lead, lead_now)
+        return now
 
     def set(self, instant: float) -> None:
         """It has been set, so that what has been told before does not count."""
