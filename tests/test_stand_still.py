@@ -639,7 +639,12 @@ def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
 
 def test_a_worker_that_comes_back_just_now() -> None:
     """Either it is left behind, or it is not; both are fine."""
-    assert {comes_back(Worker(), seed) for seed in range(8)} == {True, False}
+    left_behind = set[bool]()
+    for seed in range(1000):
+        left_behind.add(comes_back(Worker(), seed))
+        if len(left_behind) == 2:
+            return
+    raise AssertionError(f"each time the same: {left_behind}")
 
 
 def comes_back(worker: Worker, seed: int) -> bool:
