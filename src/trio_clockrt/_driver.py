@@ -125,7 +125,7 @@ class ClockDriver(Hinted, Uncopied):
                 that was due has fired: one exception as it is, more than one in an
                 exception group. Nothing else is lost: periodic timers go on, and
                 `next_deadline` tells what would have been returned.
-            KeyboardInterrupt, SystemExit: and whatever else is no `Exception`, raised
+            KeyboardInterrupt, SystemExit: and all else that is no `Exception`, raised
                 by such a callback: at once, and as it is. What is due still stays
                 pending. What had failed before comes out of the next call, or of the
                 group's block.

@@ -181,8 +181,8 @@ class State:
         self._watchers: dict[Any, None] = {}
         # Those that are open, whose timers hold what is the user's.
         self.groups: dict[TimerGroup, None] = {}
-        # What callbacks of which group have raised, until somebody takes it. (Without a
-        # group, it is for whoever comes first.)
+        # What callbacks of which group have raised, until it is taken. (Without a
+        # group, the first call that asks gets it.)
         self.failures: deque[tuple[object, BaseException]] = deque()
         self.registered = 0
         self.fired = 0

@@ -27,7 +27,7 @@ _REASON = {"reason"} & set(signature(trio.CancelScope.cancel).parameters)
 
 
 def cancel(scope: trio.CancelScope, reason: str) -> None:
-    """Cancel, and say why where Trio passes that on to who is cancelled."""
+    """Cancel, and say why where Trio passes that on to the task."""
     scope.cancel(**dict.fromkeys(_REASON, reason))
 
 
@@ -154,7 +154,7 @@ class Timeout(_Timeout):
         return True
 
     def _expire(self) -> None:
-        # Somebody may have cancelled it by hand, in time.
+        # It may have been cancelled by hand, in time.
         if not (self._over or self._scope.cancel_called):
             self._up = True
             cancel(self._scope, self._says())

@@ -185,8 +185,8 @@ class Timer(Hinted, Uncopied):
     def _let_go(self) -> None:
         """It can never fire again; hold on to nothing of the user's.
 
-        This may come at any moment, in any thread. Whoever is just about to fire it
-        calls the right function, with its arguments, or one that does nothing.
+        This may come at any moment, in any thread. A driver that is just about to fire
+        it calls the right function, with its arguments, or one that does nothing.
         """
         self._fn = self._nothing
         self._args = ()

@@ -35,7 +35,7 @@ class TimerGroup(Hinted, Uncopied):
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
     a callback does not keep other timers from firing, and comes out of
-    `ClockDriver.advance_timers`. Ctrl-C, :func:`sys.exit` and whatever else is no
+    `ClockDriver.advance_timers`. Ctrl-C, :func:`sys.exit` and all else that is no
     `Exception` comes out of it at once.
 
     A timer of a group calls a synchronous function. It costs no task: waiting, it is
@@ -255,7 +255,7 @@ class TimerGroup(Hinted, Uncopied):
     def _failed(self, exc: BaseException) -> bool:
         """A callback has raised; tells whether that is kept for later.
 
-        Ctrl-C, `sys.exit` and whatever else is no `Exception` is no failure of the
+        Ctrl-C, `sys.exit` and all else that is no `Exception` is no failure of the
         callback's. It leaves at once, and what is due still is for the next time.
         """
         if not isinstance(exc, Exception):

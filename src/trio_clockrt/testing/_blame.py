@@ -1,4 +1,4 @@
-"""Whose code a task is in, and so who is told of an error that no task has made."""
+"""Whose code a task is in, and so which task is told of an error that none has made."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
                 nothing has this control's time.
             Exception: what callbacks of a `TimerGroup` have raised, when everything has
                 fired: one exception as it is, more than one in an exception group.
-            KeyboardInterrupt, SystemExit: and whatever else is no `Exception`, raised
+            KeyboardInterrupt, SystemExit: and all else that is no `Exception`, raised
                 by such a callback: at once, and as it is. Time stays where it is, and
                 what is due still stays pending. What had failed before comes out of
                 the next call, or of the group's block.

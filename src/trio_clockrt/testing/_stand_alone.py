@@ -97,7 +97,7 @@ class LoneAlarm(ManualAlarm):
             try:
                 self.fire(now)
             except BaseException as exc:
-                # Nobody has called this, so it goes where Ctrl-C would.
+                # No code of the user's has called this, so it goes where Ctrl-C would.
                 failure = (None, exc)
                 state.failures.append(failure)
                 self._raise_in_program(failure)

@@ -37,7 +37,7 @@ _SILENCE = (
 
 
 class StandStill:
-    """Since when time has been standing still in a run, and who has been told."""
+    """Since when time has been standing still in a run, and when people were told."""
 
     def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
         self._time = time
@@ -90,7 +90,7 @@ class StandStill:
             )
 
     def warn_again(self) -> None:
-        """Nobody could be told of the warning, an error; it is to be tried again."""
+        """No task could be told of the warning, an error; it is to be tried again."""
         self._warned = False
         # But not at once.
         self._since, self._told_at = self._real(), -inf

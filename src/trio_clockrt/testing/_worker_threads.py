@@ -60,7 +60,7 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
     """Whether the worker thread of a task only waits for one of these to end.
 
     That is in `threading.Thread.join`, perhaps by way of others that do the same. Of
-    other waits nobody can know whether they will ever end.
+    other waits it cannot be known whether they will ever end.
     """
     frames = _current_frames()
     reports_to = _registers(task)[0]
