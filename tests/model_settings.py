@@ -19,6 +19,8 @@ MODEL = settings(
 )
 
 # For tests of one value at a time.
+EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "60"))
+
 VALUES = settings(
-    max_examples=int(os.environ.get("SOAK_EXAMPLES", "60")), deadline=None
+    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < 1000, database=None
 )
