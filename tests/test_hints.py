@@ -329,3 +329,11 @@ async def test_what_they_say_of_dates_is_right(autojump_clock_control: Any) -> N
         when = clock.system_time() + datetime.timedelta(days=1)
         await clock.delay(when - clock.system_time())
         assert clock.system_time() == when
+
+
+async def test_the_class_is_that_of_the_object() -> None:
+    async with open_clock() as clock:
+        with pytest.raises(
+            AttributeError, match="^'Clock' object has no attribute 'now'"
+        ):
+            clock.now  # type: ignore[attr-defined]  # noqa: B018

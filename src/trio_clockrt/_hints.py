@@ -174,15 +174,17 @@ def about_value(value: object) -> str:
 class _Guess:
     """No attribute."""
 
-    def __init__(self, owner: str, name: str, instead: str) -> None:
-        self._owner = owner
+    def __init__(self, name: str, instead: str) -> None:
         self._name = name
         self._instead = instead
 
     def __get__(self, thing: object, owner: type) -> NoReturn:
-        whose = f"{self._owner!r} object"
+        # Users know the public class, and not ours that derive from it.
+        names = [cls.__name__ for cls in owner.__mro__]
+        known = next(name for name in names if name in _GUESSES)
+        whose = f"{known!r} object"
         if thing is None:
-            thing, whose = owner, f"type object {self._owner!r}"
+            thing, whose = owner, f"type object {known!r}"
         raise AttributeError(
             f"{whose} has no attribute {self._name!r}; what it may mean here: "
             f"{self._instead}",
@@ -225,5 +227,5 @@ def hints(cls: type[T]) -> type[T]:
     for names, instead in _GUESSES[cls.__name__].items():
         for name in names.split():
             if not hasattr(cls, name):  # or else it is no guess any more
-                setattr(cls, name, _Guess(cls.__name__, name, instead))
+                setattr(cls, name, _Guess(name, instead))
     return cls
