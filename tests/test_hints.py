@@ -333,7 +333,5 @@ async def test_what_they_say_of_dates_is_right(autojump_clock_control: Any) -> N
 
 async def test_the_class_is_that_of_the_object() -> None:
     async with open_clock() as clock:
-        with pytest.raises(
-            AttributeError, match="^'Clock' object has no attribute 'now'"
-        ):
+        with pytest.raises(AttributeError, match=r"^'Clock' object has no"):
             clock.now  # type: ignore[attr-defined]  # noqa: B018
