@@ -158,10 +158,14 @@ def test_a_main_task_that_spins_where_warnings_are_errors(
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_child_that_spins_where_warnings_are_errors() -> None:
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_child_that_spins_where_warnings_are_errors(seconds: float) -> None:
+    """The main task sees the error in its nursery, or where it sleeps."""
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(spin, lambda: False)
+            await trio.sleep(seconds)
 
     with pytest.raises(BaseExceptionGroup) as caught:
         trio.run(main, clock=jumping())
