@@ -169,6 +169,24 @@ def test_a_daily_tick() -> None:
 
 
 @VALUES
+@given(instants, microseconds, st.integers(1, 10**9))
+def test_timestamps(start: float, length: int, seconds: int) -> None:
+    """A float may be later than the system time that it is made of."""
+
+    async def main() -> None:
+        async with open_clock() as clock:
+            await clock.delay(length * MICROSECOND)
+            now = clock.system_time()
+            when = now.replace(microsecond=0) + timedelta(seconds=seconds)
+            await clock.delay(when.timestamp() - now.timestamp())
+            assert when <= clock.system_time() <= when + MICROSECOND
+
+    control = jumping()
+    control.jump(start)
+    trio.run(main, clock=control)
+
+
+@VALUES
 @given(instants, st.integers(1, 10**9))
 def test_what_the_standard_library_tells(start: float, length: int) -> None:
     async def main() -> None:

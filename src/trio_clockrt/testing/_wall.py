@@ -15,6 +15,9 @@ Only readings at later instants are meant, as each wait ends later than it begin
 one instant all readings are the same.
 
 A program may also take it as a float, as `time.time` gives it, and that may be later.
+So may be what `datetime.timestamp` makes of it. A program that waits for a whole second
+by such floats arrives a fraction of a microsecond before it, so that moment counts as
+that second.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ _ROUNDINGS = 3
 # Parts of a nanosecond, so that what is less does not count as one.
 _PARTS = 1024
 _MICROSECOND = 1000 * _PARTS
+
+_SECOND = NANOSECONDS * _PARTS
 
 # No system time of a datetime is as far away, and no float overflows.
 _LARGE = 1e300
@@ -89,6 +94,7 @@ class Wall:
             lead = told.there if instant > told.instant else told.before
             if lead > -inf:
                 now = max(now, int(latest + lead) // _MICROSECOND * 1000)
+            now = max(now, (latest + _float_slack(now)) // _SECOND * NANOSECONDS)
             lead_now = _as_told(now, as_float) - earliest
             # A finalizer in this thread may have read it just now, and been told more.
             if lead_now > self._told.there:
@@ -120,6 +126,12 @@ def _nearest(numerator: int, denominator: int) -> int:
 def _to_parts(seconds: float) -> int:
     numerator, denominator = seconds.as_integer_ratio()
     return numerator * NANOSECONDS * _PARTS // denominator
+
+
+def _float_slack(now: int) -> int:
+    """By how much a difference of timestamps may be too short, at most."""
+    most = _MICROSECOND // 2 - 1
+    return min(_to_parts(ulp(now / NANOSECONDS)), most) if now < _LARGE else most
 
 
 def _as_told(now: int, as_float: bool) -> int:
