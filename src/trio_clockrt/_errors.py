@@ -51,7 +51,7 @@ def raise_failures(
     If that is control flow, such as Ctrl-C, it goes on as it is, and refers to them.
     """
     errors = [exc for _, exc in failures]
-    failures.clear()  # they refer to the frames of who has the list
+    failures.clear()  # they refer to the frames of the caller, which has the list
     if not errors:
         return
     message = "callbacks of timers failed"

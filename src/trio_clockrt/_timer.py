@@ -30,7 +30,7 @@ class Timer(Hinted, Uncopied):
 
     A timer belongs to its group until the group's block ends, and it can be used
     again and again: `reset` makes it pending whatever has become of it before. You
-    need not keep it: a pending timer stays pending when nobody holds it any more. When
+    need not keep it: a pending timer stays pending when nothing refers to it. When
     the block has ended, or its clock is gone, a timer that you have kept lets go of its
     function, their arguments and the context.
 

@@ -342,5 +342,5 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         traceback: TracebackType | None,
     ) -> None:
         self._timers._close()
-        # What nobody has seen yet, as time moved by itself, or Ctrl-C came after it.
+        # What no call has raised, as time moved by itself, or Ctrl-C came after it.
         raise_failures(self._state.take_failures(self._timers), exc)

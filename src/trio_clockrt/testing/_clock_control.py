@@ -87,7 +87,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             ever, when nothing can wake it: no deadline that time will come to, no
             worker thread, no I/O, no `hold`. A worker thread that only waits for
             threads to end which wait for virtual time themselves, in
-            `Clock.delay_blocking`, wakes nobody. (In guest mode: use `hold` while the
+            `Clock.delay_blocking`, wakes no task. (In guest mode: use `hold` while the
             host is to wake it.) The error lists what the tasks and these threads wait
             for, and the next timers.
         seed: Decides what Trio leaves to chance: which of the tasks that are woken at

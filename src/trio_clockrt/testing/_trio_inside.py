@@ -130,7 +130,7 @@ class _OfThisRun:
             if random is None:
                 self.otherwise.shuffle(batch)
             else:
-                # By a random number for each, whatever it is. All this runs in C.
+                # By a random number for each, so nothing compares tasks. All this is C.
                 batch.sort(key=partial(next, iter(random.random, None)))
 
 
