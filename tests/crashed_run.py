@@ -20,7 +20,7 @@ from trio_clockrt import (
     TimerNursery,
     open_clock,
 )
-from trio_clockrt._state import State
+from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
 
 clocks: list[Clock] = []
@@ -63,7 +63,7 @@ def nothing_is_left() -> bool:
     """
     for _ in range(10):
         gc.collect()
-        if not any(issubclass(type(thing), State) for thing in gc.get_objects()):
+        if not any(issubclass(type(thing), Timers) for thing in gc.get_objects()):
             return True
     return False
 

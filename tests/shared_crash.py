@@ -17,7 +17,7 @@ from crashed_run import Crash, nothing_is_left
 from shared_clock import InThread, SharedClock, in_thread
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer
-from trio_clockrt._state import _forked
+from trio_clockrt._lifetime import _forked
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -123,7 +123,7 @@ def a_guest_run_is_dropped() -> None:
     while not clocks:
         todo.pop(0)()
     thread = InThread(lambda: clocks[0].delay_blocking(inf))
-    state = clocks[0]._state
+    state = clocks[0]._timers
     while not state._dependents:
         pass
     todo.clear()

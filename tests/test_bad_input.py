@@ -63,7 +63,7 @@ LENGTHS: dict[str, Use] = {
     "start_later": lambda clock, driver, timers, value: timers.start_later(
         value, trio.sleep, 1
     ),
-    "reset": lambda clock, driver, timers, value: next(iter(timers._pending)).reset(
+    "reset": lambda clock, driver, timers, value: next(iter(timers._pending.values())).reset(
         value
     ),
 }

@@ -110,7 +110,7 @@ class StandAlone(ByAdvance):
 
     def next_deadline(self) -> float | None:
         deadline = min(
-            (timer.when for timer in self.clock._state.waiters()), default=inf
+            (timer.when for timer in self.clock._timers.waiters()), default=inf
         )
         return None if deadline == inf else deadline
 

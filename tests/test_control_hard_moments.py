@@ -19,8 +19,8 @@ import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, InactiveClock, open_clock
-from trio_clockrt._state import State
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._timers import Timers
+from trio_clockrt._queue import Queue
 from trio_clockrt.testing import ClockControl, _idleness
 
 if sys.version_info < (3, 11):
@@ -230,14 +230,14 @@ def test_a_report_on_what_cannot_be_shown() -> None:
 def test_a_report_on_timers_that_change_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail_once(self: TimerQueue[Any]) -> Any:
+    def fail_once(self: Queue[Any]) -> Any:
         monkeypatch.undo()
         raise RuntimeError("dictionary changed size during iteration")
 
     async def main() -> None:
         async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
             timers.call_every(1, int)
-            monkeypatch.setattr(TimerQueue, "__iter__", fail_once)
+            monkeypatch.setattr(Queue, "__iter__", fail_once)
             await control.run_until_idle()
 
     control = ClockControl()
@@ -251,14 +251,14 @@ def interrupting(
     monkeypatch: pytest.MonkeyPatch, method: str, fn: Callable[[], object]
 ) -> None:
     """As a finalizer or a signal handler does, while the queue is being changed."""
-    original = getattr(TimerQueue, method)
+    original = getattr(Queue, method)
 
-    def interrupted(self: TimerQueue[Any], *args: Any, **kwargs: Any) -> Any:
+    def interrupted(self: Queue[Any], *args: Any, **kwargs: Any) -> Any:
         monkeypatch.undo()
         fn()
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(TimerQueue, method, interrupted)
+    monkeypatch.setattr(Queue, method, interrupted)
 
 
 @pytest.mark.parametrize("move", ["jump", "advance"])
@@ -466,7 +466,7 @@ def test_a_sleeper_is_cancelled_just_before_it_is_woken(
     others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        def wake_sleepers(self: State, now: float) -> bool:
+        def wake_sleepers(self: Timers, now: float) -> bool:
             monkeypatch.undo()
             scope.cancel()
             return self.wake_sleepers(now)
@@ -475,7 +475,7 @@ def test_a_sleeper_is_cancelled_just_before_it_is_woken(
             for _ in range(others):
                 nursery.start_soon(clock.delay, 3600)
             with trio.CancelScope() as scope:
-                monkeypatch.setattr(State, "wake_sleepers", wake_sleepers)
+                monkeypatch.setattr(Timers, "wake_sleepers", wake_sleepers)
                 await clock.delay(5)
             assert scope.cancelled_caught
             assert clock.instant() == 5
@@ -492,17 +492,17 @@ def test_it_is_moved_as_a_task_begins_to_wait(monkeypatch: pytest.MonkeyPatch) -
     """By a signal handler, when the waiter is registered, but does not wait yet."""
 
     async def main() -> None:
-        def add(self: State, waiter: Any) -> None:
+        def add(self: Timers, waiter: Any) -> None:
             monkeypatch.undo()
             self.add(waiter)
             control.jump(5)
 
         clock = control.to_clock()
-        monkeypatch.setattr(State, "add", add)
+        monkeypatch.setattr(Timers, "add", add)
         await clock.delay(5)
         with trio.CancelScope() as scope:
             scope.cancel()
-            monkeypatch.setattr(State, "add", add)
+            monkeypatch.setattr(Timers, "add", add)
             await clock.delay(5)
         assert clock.instant() == 10
 

@@ -24,15 +24,15 @@ from trio_clockrt import (
     Timer,
     TimerNursery,
     _timer_nursery,
-    _timer_queue,
+    _queue,
     _waiters,
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
-from trio_clockrt._state import State
+from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timer import PeriodicCallback
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 
 # --- inside a single call ---
 
@@ -56,8 +56,8 @@ class Finalizer:
 
     def arm(self, monkeypatch: pytest.MonkeyPatch, *methods: str) -> None:
         for name in methods:
-            original = getattr(TimerQueue, name)
-            monkeypatch.setattr(TimerQueue, name, self._before(original))
+            original = getattr(Queue, name)
+            monkeypatch.setattr(Queue, name, self._before(original))
 
     def _before(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any) -> Any:
@@ -180,7 +180,7 @@ async def test_reset_to_the_present_as_it_is_being_woken(
                 timer = timers.call_every(10, call)
             timers.call_at(10.0001, int)  # so that there is a heap
             todo = [timer.reset]
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            monkeypatch.setattr(_queue, "heappop", popping)
             mock_clock.jump(10)
             await trio.testing.wait_all_tasks_blocked()
             assert todo == []
@@ -247,7 +247,7 @@ async def test_at_each_line_of_firing(what: str, how: str) -> None:
         return here <= lines
 
     firing = {Timer._fire.__code__, PeriodicCallback._fire.__code__}
-    around = {State.fire_due.__code__, ClockDriver.advance_timers.__code__}
+    around = {Timers.fire_due.__code__, ClockDriver.advance_timers.__code__}
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         for name in "instant", "now":
@@ -323,9 +323,9 @@ def test_as_ctrl_c_ends_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_after_the_last_timer_of_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    original = TimerQueue.due
+    original = Queue.due
 
-    def due(self: TimerQueue[Any], now: float) -> Generator[Any, None, None]:
+    def due(self: Queue[Any], now: float) -> Generator[Any, None, None]:
         yield from original(self, now)
         finalizer()
 
@@ -335,7 +335,7 @@ def test_after_the_last_timer_of_a_clock(monkeypatch: pytest.MonkeyPatch) -> Non
         finalizer = Finalizer(
             driver, lambda: timers.call_later(0, calls.append, "one more")
         )
-        monkeypatch.setattr(TimerQueue, "due", due)
+        monkeypatch.setattr(Queue, "due", due)
         clock.close()
         # Nobody but the finalizer's timer keeps it alive.
         assert driver.advance_timers() is not None
@@ -358,7 +358,7 @@ def test_finalizers_that_use_timers_at_any_moment(
 ) -> None:
     # The garbage collector may run them in the middle of whatever the queue does; so
     # let it run in the middle of this.
-    original: Any = getattr(_timer_queue, hook)
+    original: Any = getattr(_queue, hook)
     if isinstance(original, type):
 
         class Collecting(original):  # type: ignore[misc]
@@ -366,14 +366,14 @@ def test_finalizers_that_use_timers_at_any_moment(
                 gc.collect(0)
                 super().__init__(*args)
 
-        monkeypatch.setattr(_timer_queue, hook, Collecting)
+        monkeypatch.setattr(_queue, hook, Collecting)
     else:
 
         def collecting(*args: object) -> object:
             gc.collect(0)
             return original(*args)
 
-        monkeypatch.setattr(_timer_queue, hook, collecting)
+        monkeypatch.setattr(_queue, hook, collecting)
 
     class Connection:
         def __init__(self, instant: float) -> None:
@@ -453,7 +453,7 @@ async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
             nursery.start_soon(wait, clock, 1)
             nursery.start_soon(wait, clock, 1.0001)
             await trio.testing.wait_all_tasks_blocked()
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            monkeypatch.setattr(_queue, "heappop", popping)
             if not ends_first:
                 mock_clock.jump(2)
                 await trio.testing.wait_all_tasks_blocked()
@@ -521,7 +521,7 @@ async def test_a_finalizer_that_cancels_the_timer_that_is_just_firing(
         async with clock.open_timers() as timers:
             hostages = [CancelsWhenFreed(timers.call_at(1, calls.append, "freed"))]
             timers.call_at(1.0001, calls.append, "other")
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            monkeypatch.setattr(_queue, "heappop", popping)
             mock_clock.jump(2)
         assert cancelled == [True]
         assert calls == ["other"]
@@ -558,7 +558,7 @@ async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
                 nursery.start_soon(tick)
                 await trio.testing.wait_all_tasks_blocked()
             timers.call_at(2.0001, int)  # so that there is a heap
-            monkeypatch.setattr(_timer_queue, "heappop", popping)
+            monkeypatch.setattr(_queue, "heappop", popping)
             mock_clock.jump(2)
             await trio.testing.wait_all_tasks_blocked()
             assert hostages == []
@@ -569,7 +569,7 @@ async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
         assert driver.statistics().pending == 0
 
 
-@pytest.mark.parametrize("where", [(State, "check"), (TimerQueue, "discard")])
+@pytest.mark.parametrize("where", [(Timers, "check"), (Queue, "discard")])
 async def test_a_finalizer_cancels_the_timer_that_is_being_cancelled(
     where: tuple[type[Any], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

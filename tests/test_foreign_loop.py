@@ -27,9 +27,9 @@ from model_settings import MODEL
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer, TimerGroup
 from trio_clockrt._foreign_loop import LoopAlarm
-from trio_clockrt._state import State
+from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -518,15 +518,15 @@ def test_the_last_owner_goes_in_another_thread(loop: Loop) -> None:
 def test_the_last_owner_goes_as_it_goes_to_sleep(
     loop: Loop, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closing(self: State) -> float:
+    def closing(self: Timers) -> float:
         deadline = next_deadline(self)
         owners.clear()
         return deadline
 
-    next_deadline = State.next_deadline
+    next_deadline = Timers.next_deadline
     owners = [loop.clock]
     del loop.clock
-    monkeypatch.setattr(State, "next_deadline", closing)
+    monkeypatch.setattr(Timers, "next_deadline", closing)
     if when == "advancing":
         assert loop.driver.advance_timers() is None
     else:
@@ -592,8 +592,8 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
         timer = timers.call_later(60, int)
         assert calls == [1]
         for name in "add", "discard":
-            original = getattr(TimerQueue, name)
-            monkeypatch.setattr(TimerQueue, name, dropping(original))
+            original = getattr(Queue, name)
+            monkeypatch.setattr(Queue, name, dropping(original))
         if how == "register":
             timers.call_later(1, int)
         elif how == "reset":
@@ -615,19 +615,19 @@ def test_in_the_middle_of_a_change(
 ) -> None:
     """What a finalizer sets then is told when the change is done."""
 
-    def interrupted(self: TimerQueue[Any], entry: Any) -> object:
+    def interrupted(self: Queue[Any], entry: Any) -> object:
         monkeypatch.undo()
         timers.call_later(5, int)
         assert not loop.calls
         return original(self, entry)
 
-    original: Any = getattr(TimerQueue, how)
+    original: Any = getattr(Queue, how)
     with loop.clock.timer_group() as timers:
         timer = timers.call_later(60, int)
         loop.called()
         assert loop.advance() == 1060
         with monkeypatch.context() as patch:
-            patch.setattr(TimerQueue, how, interrupted)
+            patch.setattr(Queue, how, interrupted)
             monkeypatch = patch
             if how == "add":
                 timers.call_later(70, int)
@@ -641,23 +641,23 @@ def test_in_the_middle_of_a_change(
 def test_an_exception_for_what_a_finalizer_has_set(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: TimerQueue[Any], entry: Any) -> object:
+    def interrupted(self: Queue[Any], entry: Any) -> object:
         patch.undo()
         timers.call_later(5, log.append, "finalizer")
         other.reset(4)
         return add(self, entry)
 
     log: list[str] = []
-    add = TimerQueue.add
+    add = Queue.add
     with loop.clock.timer_group() as timers, monkeypatch.context() as patch:
         other = timers.call_later(60, log.append, "reset")
         loop.called()
         assert loop.advance() == 1060
         loop.then = fail
-        patch.setattr(TimerQueue, "add", interrupted)
+        patch.setattr(Queue, "add", interrupted)
         with pytest.raises(ZeroDivisionError):
             timers.call_later(30, log.append, "set")
-        if not loop.driver._state.shared:  # there, one call is for all of them
+        if not loop.driver._timers.shared:  # there, one call is for all of them
             with pytest.raises(ExceptionGroup) as caught:
                 loop.driver.advance_timers()
             assert [type(exc) for exc in caught.value.exceptions] == [
@@ -675,17 +675,17 @@ def test_just_as_it_goes_to_sleep(
 ) -> None:
     """The loop has been told 1060 by then, so it has to be called."""
 
-    def setting(self: State) -> float:
+    def setting(self: Timers) -> float:
         deadline = next_deadline(self)
         patch.undo()
         timers.call_later(5, int)
         return deadline
 
-    next_deadline = State.next_deadline
+    next_deadline = Timers.next_deadline
     with loop.clock.timer_group() as timers, monkeypatch.context() as patch:
         timers.call_later(60, int)
         loop.called()
-        patch.setattr(State, "next_deadline", setting)
+        patch.setattr(Timers, "next_deadline", setting)
         if how == "advancing":
             assert loop.driver.advance_timers() == 1060
         else:
@@ -699,12 +699,12 @@ def test_just_as_it_goes_to_sleep(
 def test_the_last_owner_goes_in_the_middle(
     loop: Loop, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closing(self: TimerQueue[Any], *args: Any) -> object:
+    def closing(self: Queue[Any], *args: Any) -> object:
         owners.clear()
         assert not loop.calls
         return original(self, *args)
 
-    original: Any = getattr(TimerQueue, how)
+    original: Any = getattr(Queue, how)
     owners = [loop.clock]
     with loop.clock.timer_group() as timers:
         del loop.clock
@@ -712,12 +712,12 @@ def test_the_last_owner_goes_in_the_middle(
         loop.called()
         assert loop.advance() == 1060
         with monkeypatch.context() as patch:
-            patch.setattr(TimerQueue, how, closing)
+            patch.setattr(Queue, how, closing)
             if how == "add":
                 timers.call_later(70, int)
             else:
                 assert loop.driver.next_deadline == 1060
-        assert loop.driver._state.shared or not loop.called()  # there are timers
+        assert loop.driver._timers.shared or not loop.called()  # there are timers
     with pytest.raises(ClockGone):
         loop.driver.advance_timers()
 
@@ -911,19 +911,19 @@ def test_very_many_messages_while_it_is_awake() -> None:
 def test_a_message_while_the_loop_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """It sees the loop awake, and the loop sees it, or is called."""
 
-    def setting(self: State) -> float:
+    def setting(self: Timers) -> float:
         deadline = next_deadline(self)
         patch.undo()
         in_a_thread(lambda: timers.call_later(5, int))
         assert not loop.calls
         return deadline
 
-    next_deadline = State.next_deadline
+    next_deadline = Timers.next_deadline
     loop = Loop(shared)
     with loop.clock.timer_group() as timers, monkeypatch.context() as patch:
         timers.call_later(60, int)
         loop.called()
-        patch.setattr(State, "next_deadline", setting)
+        patch.setattr(Timers, "next_deadline", setting)
         assert loop.driver.advance_timers() == 1060
         assert loop.called() == 1
         assert loop.advance() == 1005

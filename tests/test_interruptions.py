@@ -32,7 +32,7 @@ from trio_clockrt import (
     open_clock,
 )
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -127,7 +127,7 @@ class Scenario:
     def check_that_nothing_is_left(self) -> None:
         for clock in self.clocks:
             assert not clock.alive
-            assert clock._state._dependents == clock._state._watchers == {}
+            assert clock._timers._dependents == clock._timers._watchers == {}
         for driver in self.drivers:
             assert driver.statistics().pending == 0
         for timers in self.timers:
@@ -394,8 +394,8 @@ def test_ctrl_c_waits_until_it_is_done(
                 timer = timers.call_later(2, int)
                 await trio.testing.wait_all_tasks_blocked()
                 for name in ("add", "discard", "due"):
-                    original = getattr(TimerQueue, name)
-                    monkeypatch.setattr(TimerQueue, name, interrupted(original))
+                    original = getattr(Queue, name)
+                    monkeypatch.setattr(Queue, name, interrupted(original))
                 use(driver, timers, timer)
                 monkeypatch.undo()
                 done.append(what)

@@ -78,7 +78,7 @@ async def test_ten_thousand_delays_and_a_hundred_thousand_timers() -> None:
                 nursery.start_soon(wait_elsewhere, clock, 60 + n / 100)
             await trio.testing.wait_all_tasks_blocked()
             assert driver.statistics().pending == 110_000
-            references.append(weakref.ref(driver._state))
+            references.append(weakref.ref(driver._timers))
         assert driver.statistics().pending == 0
     assert sorted(gone) == ["delay"] * 10_000 + ["timers"]
     assert footprint() <= before

@@ -25,7 +25,7 @@ from trio_clockrt import (
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
-from trio_clockrt._state import State
+from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -595,7 +595,7 @@ async def test_a_finalizer_before_the_driver_is_asleep(
 ) -> None:
     calls: list[str] = []
 
-    async def sleep(self: TrioAlarm, state: State) -> None:
+    async def sleep(self: TrioAlarm, state: Timers) -> None:
         if todo:
             todo.pop()()
         await original(self, state)

@@ -21,8 +21,8 @@ from trio_clockrt import (
     Timer,
     TimerNursery,
 )
-from trio_clockrt._shared_state import SharedState
-from trio_clockrt._state import Waiter
+from trio_clockrt._timers import Timers
+from trio_clockrt._timers import Waiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -732,7 +732,7 @@ def test_more_messages_than_the_driver_has_to_read_at_once(
     in_thread(many)
     shared.settle()
     # Before anybody asks, which reads them all.
-    assert shared.driver._state.registered >= 5000 - 1024
+    assert shared.driver._timers.registered >= 5000 - 1024
     assert shared.pending() == 5001
 
 
@@ -817,13 +817,13 @@ async def test_what_is_due_when_its_nursery_is_cancelled_does_not_fire() -> None
 async def test_a_reset_just_before_the_task_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def add(self: SharedState, waiter: Waiter) -> None:
+    def add(self: Timers, waiter: Waiter) -> None:
         monkeypatch.undo()
         self.add(waiter)
         ticks.reset()  # as another thread does
 
     async with InactiveClock.new_shared().activate() as (clock, driver):
         ticks = clock.periodic(5)
-        monkeypatch.setattr(SharedState, "add", add)
+        monkeypatch.setattr(Timers, "add", add)
         assert await ticks.__anext__() == clock.instant() == 5
         assert driver.statistics().pending == 0

@@ -235,9 +235,9 @@ def test_ctrl_c_does_not_lose_what_others_have_said(
 
     clock, driver = InactiveClock.new_shared().activate_manual()
     thread = InThread(partial(clock.delay_blocking, 1))
-    while not clock._state._postponed:
+    while not clock._timers._postponed:
         pass
-    monkeypatch.setattr(clock._state._queue, "add", interrupted)
+    monkeypatch.setattr(clock._timers._queue, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         driver.advance_timers()
     time.now += 1

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _shared_state
 from trio_clockrt._shared_state import SharedState, _EndOfRun
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -66,7 +66,7 @@ def test_it_ends_as_somebody_begins_to_wait(moment: str) -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
     drivers = [driver]
     del driver
-    clock._state._dependents = dependents = Interrupted()
+    clock._timers._dependents = dependents = Interrupted()
     where = (
         dependents.before_setting if moment == "before" else dependents.after_setting
     )
@@ -81,12 +81,12 @@ def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         drivers.clear()
         return original(*args)
 
-    original = TimerQueue.add
+    original = Queue.add
     clock, driver = InactiveClock.new_shared().activate_manual()
     drivers = [driver]
     del driver
     with clock.timer_group() as timers:
-        monkeypatch.setattr(TimerQueue, "add", add)
+        monkeypatch.setattr(Queue, "add", add)
         timer = timers.call_later(0, int)
         assert not clock.alive
         assert not timer.pending
@@ -95,7 +95,7 @@ def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_message_after_the_end(shared: SharedClock) -> None:
-    state = shared.clock._state
+    state = shared.clock._timers
     assert isinstance(state, SharedState)
     shared.end()
     shared.home.do(state._read_some)
@@ -126,7 +126,7 @@ def test_a_run_ends_as_a_clock_is_collected() -> None:
 def test_it_is_in_a_fork() -> None:
     # As there, but where coverage is measured; for the rest see test_shared_end.py.
     clock, driver = InactiveClock.new_shared().activate_manual()
-    clock._state.forked()
+    clock._timers.forked()
     with pytest.raises(ClockGone, match="fork"):
         clock.delay_blocking(1)
     assert driver.next_deadline is None
@@ -165,7 +165,7 @@ def test_a_defect_as_a_message_is_read() -> None:
         async with InactiveClock.new_shared().activate() as (clock, driver):
             async with clock.open_timers() as timers:
                 await trio.testing.wait_all_tasks_blocked()
-                driver._state._fire = None  # type: ignore[assignment,method-assign]
+                driver._timers._fire = None  # type: ignore[assignment,method-assign]
                 in_thread(lambda: timers.call_later(0, int))
                 await trio.sleep_forever()
 
@@ -177,17 +177,17 @@ def test_a_defect_as_a_message_is_read() -> None:
 
 
 def test_the_next_deadline_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def next_deadline(self: TimerQueue[Any]) -> float:
+    def next_deadline(self: Queue[Any]) -> float:
         in_thread(lambda: timers.call_at(inf, int))
         asked.append(None)
         assert len(asked) < 100
         return original(self)
 
-    original, asked = TimerQueue.next_deadline, list[None]()
+    original, asked = Queue.next_deadline, list[None]()
     clock, driver = InactiveClock.new_shared().activate_manual()
     with clock.timer_group() as timers:
         in_thread(lambda: timers.call_at(1e9, int))
-        monkeypatch.setattr(TimerQueue, "next_deadline", next_deadline)
+        monkeypatch.setattr(Queue, "next_deadline", next_deadline)
         assert driver.next_deadline == 1e9
         monkeypatch.undo()
         assert driver.statistics().pending == 1 + len(asked)
@@ -200,7 +200,7 @@ def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
             left.pop()
             in_thread(lambda: timers.call_later(3600, int))
 
-    original = TimerQueue.add
+    original = Queue.add
     timers: TimerNursery
     left, fired = [None] * 500, list[str]()
     time = MockClock()
@@ -211,7 +211,7 @@ def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
             async with clock.open_timers(on_exit="cancel") as timers:
                 timers.call_later(60, int)
                 await trio.testing.wait_all_tasks_blocked()
-                monkeypatch.setattr(TimerQueue, "add", add)
+                monkeypatch.setattr(Queue, "add", add)
                 in_thread(lambda: timers.call_later(1, fired.append, "fired"))
                 for _ in range(20):
                     await trio.lowlevel.checkpoint()

@@ -479,7 +479,7 @@ def test_nothing_keeps_a_clock_that_is_gone(shared: SharedClock) -> None:
     for run in RUNS:
         for waiter in waiters.all():
             shared.start(run, waiter)
-    state = weakref.ref(shared.clock._state)
+    state = weakref.ref(shared.clock._timers)
     timer = weakref.ref(waiters.timers[0])
     shared.end()
     del waiter, shared.clock, shared.driver, waiters._clock, waiters._driver
@@ -512,7 +512,7 @@ def test_in_a_fork(shared: SharedClock) -> None:
         shared.driver.advance_timers,
     ]
     # As by another thread that is gone in the child.
-    shared.clock._state.lock.acquire()  # type: ignore[attr-defined]
+    shared.clock._timers.lock.acquire()  # type: ignore[attr-defined]
     pid = fork()
     if not pid:
         status = 1
@@ -527,7 +527,7 @@ def test_in_a_fork(shared: SharedClock) -> None:
             status = 0
         finally:
             os._exit(status)
-    shared.clock._state.lock.release()  # type: ignore[attr-defined]
+    shared.clock._timers.lock.release()  # type: ignore[attr-defined]
     assert os.waitpid(pid, 0)[1] == 0
     assert shared.pending() == 2
     shared.jump(60)

@@ -187,7 +187,7 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
                 do(scene)
                 return
             thread = InThread(lambda: do(scene))
-            if driver._state.lock._is_owned():  # type: ignore[attr-defined]
+            if driver._timers.lock._is_owned():  # type: ignore[attr-defined]
                 threads.append(thread)  # it has to wait
             else:
                 thread.result()

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 from model_settings import MODEL
 
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 
 
 @attrs.define(eq=False)
@@ -40,7 +40,7 @@ deadlines = st.one_of(
 class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.queue: TimerQueue[Entry] = TimerQueue()
+        self.queue: Queue[Entry] = Queue()
         self.registrations = 0
         self.pending: list[Entry] = []
         self.idle: list[Entry] = []
@@ -175,7 +175,7 @@ TestQueue.settings = MODEL
 
 
 def test_a_deadline_is_never_rounded() -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     early, late = Entry(1.0001), Entry(1.0002)  # in the same cell
     queue.add(late)
     queue.add(early)
@@ -189,7 +189,7 @@ def test_a_deadline_is_never_rounded() -> None:
 
 
 def test_what_is_registered() -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     assert not queue
     instants = [-inf, -1.0, 1.0, 1.0, 1.0, 1.0 + 1e-9, 1e15, 1e300, inf]
     entries = [Entry(when) for when in instants]
@@ -214,7 +214,7 @@ def test_what_is_registered() -> None:
 
 
 def test_the_first_ones() -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     # Alone in its cell, with neighbours in it, and not alone at its deadline.
     entries = [Entry(when) for when in (0.5, 1.0, 1.0001, 1.0002, 1.0002, inf)]
     for entry in entries:
@@ -231,7 +231,7 @@ def test_the_first_ones() -> None:
 
 
 def test_the_first_one_of_many() -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     entries = [Entry(1.0) for _ in range(1000)]
     for entry in entries:
         queue.add(entry)
@@ -244,7 +244,7 @@ def wanting(expected: list[Entry]) -> Callable[[Entry], bool]:
 
 
 def test_discarding_what_is_not_registered_does_nothing() -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     assert not queue.discard(Entry(1.0))
     entries = [Entry(1.0), Entry(1.0001), Entry(1.0001), Entry(2.0)]
     for entry in entries:
@@ -260,7 +260,7 @@ def test_discarding_what_is_not_registered_does_nothing() -> None:
 )
 @pytest.mark.parametrize("opened", [False, True])
 def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     queue.add(Entry(1000.0))
     if opened:
         queue.next_deadline()
@@ -283,7 +283,7 @@ def test_cancelled_timers_leave_nothing_behind(spread: float, opened: bool) -> N
 @pytest.mark.parametrize("count", [1000, 1001])
 @pytest.mark.parametrize("keep", [30, 31, 300])
 def test_a_heap_that_was_rebuilt_is_in_order_and_small(keep: int, count: int) -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     entries = [Entry(random.Random(n).uniform(0, 1e6)) for n in range(count)]
     for entry in entries:
         queue.add(entry)
@@ -300,7 +300,7 @@ def test_a_heap_that_was_rebuilt_is_in_order_and_small(keep: int, count: int) ->
 
 @pytest.mark.parametrize("keep", [2, 3, 100])
 def test_a_heap_does_not_grow_with_what_is_discarded(keep: int) -> None:
-    queue: TimerQueue[Entry] = TimerQueue()
+    queue: Queue[Entry] = Queue()
     for n in range(keep):
         queue.add(Entry(n))
     queue.next_deadline()

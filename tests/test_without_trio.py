@@ -23,9 +23,9 @@ from trio_clockrt import (
     InactiveClock,
     TimerGroup,
 )
-from trio_clockrt._state import State
+from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._timer_queue import TimerQueue
+from trio_clockrt._queue import Queue
 from trio_clockrt._waiters import who_waits
 
 if sys.version_info < (3, 11):
@@ -382,8 +382,8 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
             return wrapper
 
         for name in ("add", "discard"):
-            original = getattr(TimerQueue, name)
-            monkeypatch.setattr(TimerQueue, name, dropping(original))
+            original = getattr(Queue, name)
+            monkeypatch.setattr(Queue, name, dropping(original))
         if how == "register":
             assert not timers.call_at(3000.0, int).pending
         elif how == "reset":
@@ -399,7 +399,7 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
 
 @pytest.mark.parametrize("how", ["cancel", "leave the block"])
 def test_ctrl_c_puts_nothing_off(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def discard(self: TimerQueue[Any], entry: Any) -> bool:
+    def discard(self: Queue[Any], entry: Any) -> bool:
         monkeypatch.undo()
         raise KeyboardInterrupt
 
@@ -408,7 +408,7 @@ def test_ctrl_c_puts_nothing_off(how: str, monkeypatch: pytest.MonkeyPatch) -> N
         with clock.timer_group() as timers:
             timer = timers.call_later(3600, int)
             other = timers.call_later(3600, int)
-            monkeypatch.setattr(TimerQueue, "discard", discard)
+            monkeypatch.setattr(Queue, "discard", discard)
             if how == "cancel":
                 timer.cancel()
     assert not timer.pending
@@ -426,7 +426,7 @@ def test_it_is_freed_without_the_garbage_collector() -> None:
         references: list[weakref.ref[object]] = [
             weakref.ref(thing) for thing in (clock, driver, timers, timer)
         ]
-        references.append(weakref.ref(clock._state))
+        references.append(weakref.ref(clock._timers))
         del clock, driver, timers, timer
         assert [reference() for reference in references] == [None] * 5
     finally:
@@ -720,7 +720,7 @@ async def test_the_driver_is_dropped_as_a_task_begins_to_wait(
     drivers = [driver]
     del driver
 
-    def dropping(state: State) -> tuple[Task, TrioToken | None]:
+    def dropping(state: Timers) -> tuple[Task, TrioToken | None]:
         drivers.clear()
         return who_waits(state)
 

@@ -1,8 +1,22 @@
-"""What wakes the driver, or does not have to."""
+"""What wakes the driver, or does not have to.
+
+In Trio, the alarm is an instrument, and a cancel scope with a deadline. The scope lets
+Trio's loop wake up in time. The loop tells instruments when it has looked for I/O, before
+it looks which deadlines have come. There the alarm wakes the tasks that are due, and moves
+its own deadline on. So usually nothing is cancelled, and the driver's task stays asleep: it
+is woken where callbacks are due. Trio reads its clock again for the deadlines. Where one has
+come between these two readings, the scope is cancelled, which calls the abort function of
+the driver's task, which declines, and does the same. (To be woken costs a task much less
+than to be cancelled, and there is nothing to unwind.)
+
+Trio logs an exception of an instrument, and goes on without the instrument. So exceptions
+are kept, and raised by the driver. Without the instrument, the abort function does it all.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import suppress
 from functools import partial
 from math import inf
 from sys import float_info
@@ -13,19 +27,26 @@ import outcome
 import trio
 from trio.lowlevel import (
     Abort,
+    Task,
+    add_instrument,
     current_task,
     current_trio_token,
     enable_ki_protection,
+    remove_instrument,
     reschedule,
     wait_task_rescheduled,
 )
 
 from ._post import post
-from ._state import Alarm
+from ._timers import Alarm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._activation import Activation
     from ._driver import ClockDriver
-    from ._state import State
+    from ._lifetime import Lifetime
+    from ._timers import Timers
 
 # Sooner is the same, but ``-inf`` is the deadline of a driver that is awake.
 LONG_AGO = -float_info.max
@@ -42,97 +63,149 @@ class DriverAlarm(Alarm):
 
     @abstractmethod
     def move(self, deadline: float) -> None:
-        """Change the deadline; somebody must be asleep."""
+        """Change the deadline; the driver must be asleep."""
+
+    def has_moved(self) -> None: ...
 
     @enable_ki_protection
-    def wake_soon(self, _: object = None) -> None:
-        """Wake whoever is asleep by then; from any thread, and from finalizers."""
+    def wake_soon(self) -> None:
+        """Wake the driver if it is asleep by then; from any thread, and finalizers."""
         post(self._token, self.wake)
 
     def is_over(self) -> bool:
-        """Whether the run has ended, and whoever is still asleep will never wake up."""
+        """Whether the run has ended, and the driver in it will never wake up."""
         return not post(self._token, int)
 
-    def call(self) -> None: ...
+    def tell(self, fn: Callable[[], object]) -> None:
+        post(self._token, fn)
+
+    def note_run(self) -> None: ...
 
     @abstractmethod
     def wake(self) -> None: ...
 
     @abstractmethod
-    async def sleep(self, state: State) -> None:
-        """Sleep until the deadline that the state moves it to, or somebody later."""
+    async def sleep(self) -> None:
+        """Sleep until the deadline that the timers move it to, or are moved to later."""
+
+    def open(self, timers: Timers) -> None:
+        """The driver's task begins."""
+
+    def close(self) -> None:
+        """It ends."""
 
 
 class TrioAlarm(DriverAlarm):
     """Sleeps until a deadline on the run's clock."""
 
     _scope: trio.CancelScope
+    _task: Task
+    _timers: Timers
+
+    def open(self, timers: Timers) -> None:
+        self._task, self._timers = current_task(), timers
+        self._bell = _Bell(self)
+        add_instrument(self._bell)
+        self._enter()
+
+    def close(self) -> None:
+        self.deadline = -inf
+        self._scope.__exit__(None, None, None)
+        with suppress(KeyError):  # if Trio has dropped it
+            remove_instrument(self._bell)
+        del self._timers, self._bell
+
+    def _enter(self) -> None:
+        self._scope = trio.CancelScope()
+        self._scope.__enter__()
 
     def move(self, deadline: float) -> None:
-        self.deadline = deadline
-        self._scope.deadline = deadline
+        self.deadline = self._scope.deadline = max(deadline, LONG_AGO)
 
     def wake(self) -> None:
         if self.deadline != -inf:
-            self._scope.cancel()
-
-    async def sleep(self, state: State) -> None:
-        task = current_task()
-        scope = self._scope = trio.CancelScope()
-
-        def abort(_: object) -> Abort:
-            if not scope.cancel_called:
-                self.deadline = -inf
-                return Abort.SUCCEEDED
-            # It is our own deadline that has come. Who sleeps need not wait until the
-            # driver has its turn. To be woken costs it much less than to be cancelled,
-            # and there is nothing to unwind.
-            woken = outcome.capture(state.wake_sleepers, state.now())
             self.deadline = -inf
-            reschedule(task, woken)
-            return Abort.FAILED
+            # It may have come, and Trio would cancel the driver for that.
+            self._scope.deadline = inf
+            reschedule(self._task)
 
-        with scope:
-            # From here on it can be moved; what has happened before, the state sees.
-            self.deadline = inf
-            state.arm()
-            await wait_task_rescheduled(abort)
+    def ring(self) -> None:
+        """The deadline may have come."""
+        timers = self._timers
+        try:
+            now = timers.now()
+            if self.deadline > now:
+                return
+            if timers.wake_sleepers(now):
+                self._scope.deadline = self.deadline
+            else:
+                self.wake()
+        except BaseException as exc:
+            timers.defect = exc
+            self.wake()
+
+    async def sleep(self) -> None:
+        # From here on it can be moved; what has happened before, the timers see.
+        self.deadline = inf
+        self._timers.rearm()
+        await wait_task_rescheduled(self._abort)
+        if self._scope.cancel_called:
+            self._scope.__exit__(None, None, None)
+            self._enter()
+
+    def _abort(self, _: object) -> Abort:
+        if not self._scope.cancel_called:
+            self.deadline = -inf
+            return Abort.SUCCEEDED
+        timers = self._timers
+        woken = outcome.capture(timers.wake_sleepers, timers.now())
+        self.deadline = -inf
+        reschedule(self._task, woken)
+        return Abort.FAILED
 
 
-class ManualAlarm:
+class _Bell(trio.abc.Instrument):
+    """Trio's loop has looked for I/O."""
+
+    # Not for the memory: Trio calls dir() for an instrument, and from then on CPython
+    # takes its time for the attributes of an object that has a dictionary.
+    __slots__ = ("_alarm",)
+
+    def __init__(self, alarm: TrioAlarm) -> None:
+        self._alarm = alarm
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        if -inf < self._alarm.deadline < inf:
+            self._alarm.ring()
+
+
+class ManualAlarm(Alarm):
     """For a driver that never sleeps, as its caller does that.
 
-    It notices when somebody drops the driver: nobody else could make a timer fire.
+    It notices when the driver is dropped: nothing else could make a timer fire.
     """
 
     deadline = -inf
     notes_origins = False
 
-    def __init__(self) -> None:
-        # Where tasks wait, if any do.
-        self._token: trio.lowlevel.TrioToken | None = None
-
     def move(self, deadline: float) -> None: ...
 
-    def wake_soon(self, _: object = None) -> None: ...
+    def has_moved(self) -> None: ...
 
-    def call(self) -> None: ...
+    def wake_soon(self) -> None: ...
 
     def is_over(self) -> bool:
         return False
 
-    def tie(self, driver: ClockDriver, state: State) -> None:
-        if not state.shared:
-            state.note_run = self.note_run
-        self._driver = ref(driver, partial(self._lose_driver, state))
+    def tell(self, fn: Callable[[], object]) -> None: ...
 
-    def note_run(self) -> None:
-        """A task is going to wait."""
-        self._token = current_trio_token()
+    def bind(self, driver: ClockDriver, activation: Activation) -> None:
+        self._driver = ref(driver, partial(_lose_driver, activation.timers.life))
 
-    @enable_ki_protection
-    def _lose_driver(self, state: State, _: object) -> None:
-        # At any moment, in any thread, so that nobody can be told here and now.
-        state.lose_driver()
-        if self._token is not None:
-            post(self._token, state.tell_everybody)
+    def note_run(self) -> None: ...
+
+
+@enable_ki_protection
+def _lose_driver(life: Lifetime, _: object) -> None:
+    # At any moment, in any thread.
+    life.end("nobody holds the driver that came with it any more")

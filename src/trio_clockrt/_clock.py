@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -9,17 +11,17 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection, wait_task_rescheduled
 
+from ._activation import Activation
 from ._affinity import Affinity
 from ._durations import later, to_instant, to_seconds
 from ._hints import hints
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
-from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
-from ._state import Ownership, State
 from ._timeouts import SHORTEST_OF_TRIO, ScopeTimeout, Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
+from ._timers import Timers
 from ._typing import Self
 from ._waiters import TaskWaiter, ThreadWaiter, is_in_worker_thread
 
@@ -47,11 +49,14 @@ class Clock(SimpleClock):
 
     _made_by = "`async with open_clock() as clock:`"
 
-    def __init__(self, state: State, ownership: Ownership) -> None:
-        super().__init__(state.source)
-        self._state = state
-        # None once it is closed.
-        self._ownership: Ownership | None = ownership
+    # While it is open, what makes it an owner.
+    _key: object | None = None
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__(activation.source)
+        self._activation = activation
+        self._timers = activation.timers
+        self._key = activation.timers.life.own()
 
     @property
     def alive(self) -> bool:
@@ -67,7 +72,7 @@ class Clock(SimpleClock):
             True
             False
         """
-        return self._state.alive
+        return self._timers.life.alive
 
     @property
     def affinity(self) -> Affinity | None:
@@ -79,7 +84,7 @@ class Clock(SimpleClock):
             >>> print(clock.affinity)
             None
         """
-        return self._state.affinity
+        return self._activation.affinity
 
     def clone(self) -> Clock:
         """Another `Clock` of the same activation: one more owner of it.
@@ -102,10 +107,9 @@ class Clock(SimpleClock):
             ...         await clock.delay(0.1)
             >>> trio.run(main)
         """
-        ownership = self._ownership
-        if ownership is None:
+        if self._key is None:
             self._refuse()
-        return Clock(self._state, ownership)
+        return Clock(self._activation)
 
     def close(self) -> None:
         """Stop to be an owner; this object can only read the time from now on.
@@ -128,7 +132,15 @@ class Clock(SimpleClock):
             >>> trio.run(main)
             closed
         """
-        self._ownership = None
+        # In one step, as it may be closed in several threads.
+        key, self._key = self._key, None
+        if key is not None:
+            self._timers.life.disown(key)
+
+    # (At the exit of the interpreter, modules may have lost their names by then.)
+    def __del__(self, _is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _is_exiting():
+            self.close()
 
     def __enter__(self) -> Self:
         """Return the clock itself; the end of the block closes it."""
@@ -141,19 +153,21 @@ class Clock(SimpleClock):
         """Whether, as the instants are not those of the Trio run, its timeouts are no
         use either.
         """
-        state = self._open_state()
-        state.check()
-        return not (state.on_run_clock and (state.in_one_run or state.is_here()))
+        timers = self._open_timers()
+        timers.check()
+        return not (
+            self._activation.on_run_clock and (timers.in_one_run or timers.is_here())
+        )
 
-    def _open_state(self) -> State:
-        """The state, for something that needs timers."""
-        if self._ownership is None:
+    def _open_timers(self) -> Timers:
+        """The timers, for something that needs them."""
+        if self._key is None:
             self._refuse()
-        return self._state
+        return self._timers
 
     def _refuse(self) -> NoReturn:
-        if not self._state.alive:
-            raise self._state.gone()
+        if not self._timers.life.alive:
+            raise self._timers.life.gone()
         raise trio.ClosedResourceError(
             "this Clock object has been closed, so it can only read the time; give "
             "whoever still needs timers a clone() of their own, before it is closed"
@@ -198,18 +212,18 @@ class Clock(SimpleClock):
             ...         await clock.delay(datetime.timedelta(hours=1))
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        if self._ownership is None:
+        if self._key is None:
             self._refuse()
-        state = self._state
-        state.check()
+        timers = self._timers
+        timers.check()
         if type(seconds) is not float or not seconds > 0:
             seconds = to_seconds(seconds, "seconds")
             if seconds == 0:
                 del self
                 await checkpoint()
                 return
-        waiter = TaskWaiter(state, later(state.now(), seconds))
-        state.add(waiter)
+        waiter = TaskWaiter(timers, later(timers.now(), seconds))
+        timers.add(waiter)
         del self  # to wait does not make anybody an owner
         await wait_task_rescheduled(waiter.abort)
 
@@ -239,15 +253,15 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             60.0
         """
-        state = self._open_state()
-        state.check()
+        timers = self._open_timers()
+        timers.check()
         instant = to_instant(instant, "instant")
-        if instant <= state.now():
+        if instant <= timers.now():
             del self
             await checkpoint()
         else:
-            waiter = TaskWaiter(state, instant)
-            state.add(waiter)
+            waiter = TaskWaiter(timers, instant)
+            timers.add(waiter)
             del self  # to wait does not make anybody an owner
             await wait_task_rescheduled(waiter.abort)
 
@@ -284,8 +298,8 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=ClockControl(autojump_threshold=0))
             60.0
         """
-        state = self._open_state()
-        if not state.shared:
+        timers = self._open_timers()
+        if not timers.lock:
             if current_run() is not None:
                 raise RuntimeError(
                     "delay_blocking() is for threads without Trio: in a Trio task, use "
@@ -297,14 +311,14 @@ class Clock(SimpleClock):
                 "activated. From a worker thread, trio.from_thread.run(clock.delay, "
                 "seconds) does the same"
             )
-        state.check()
+        timers.check()
         if current_run() is not None:
             raise RuntimeError(
                 "delay_blocking() would stop this whole Trio run, and not only this "
                 "task: use `await clock.delay(seconds)`"
             )
         seconds = to_seconds(seconds, "seconds")
-        if state.is_here():
+        if timers.is_here():
             raise RuntimeError(
                 "delay_blocking() would wait for ever in the thread that activated the "
                 "clock, as nobody else calls advance_timers(); set a timer, or wait in "
@@ -316,7 +330,7 @@ class Clock(SimpleClock):
                 trio.from_thread.run(self.delay, seconds)
                 return
         if seconds:
-            ThreadWaiter(state, later(state.now(), seconds)).wait()
+            ThreadWaiter(timers, later(timers.now(), seconds)).wait()
 
     def periodic(
         self, period: float | timedelta, *, missed: MissedTick = MissedTick.DELAY
@@ -354,7 +368,7 @@ class Clock(SimpleClock):
             0.5
             0.75
         """
-        return PeriodicTimer(self._open_state(), period, missed)
+        return PeriodicTimer(self._open_timers(), period, missed)
 
     def move_on_after(
         self, seconds: float | timedelta, *, shield: bool = False
@@ -396,9 +410,9 @@ class Clock(SimpleClock):
         """
         seconds = to_seconds(seconds, "seconds")
         if self._timers_drive_timeouts():
-            return Timeout(self._state, after=seconds, shield=shield, fail=False)
+            return Timeout(self._activation, after=seconds, shield=shield, fail=False)
         if 0 < seconds < SHORTEST_OF_TRIO:
-            return ScopeTimeout(self._state, after=seconds, shield=shield, fail=False)
+            return ScopeTimeout(self._activation, after=seconds, shield=shield, fail=False)
         return trio.move_on_after(seconds, shield=shield)
 
     def move_on_at(
@@ -429,7 +443,7 @@ class Clock(SimpleClock):
         """
         instant = to_instant(instant, "instant")
         if self._timers_drive_timeouts():
-            return Timeout(self._state, at=instant, shield=shield, fail=False)
+            return Timeout(self._activation, at=instant, shield=shield, fail=False)
         return trio.move_on_at(instant, shield=shield)
 
     def fail_after(
@@ -460,7 +474,7 @@ class Clock(SimpleClock):
         """
         seconds = to_seconds(seconds, "seconds")
         kind = Timeout if self._timers_drive_timeouts() else ScopeTimeout
-        return kind(self._state, after=seconds, shield=shield, fail=True)
+        return kind(self._activation, after=seconds, shield=shield, fail=True)
 
     def fail_at(
         self, instant: float, *, shield: bool = False
@@ -485,7 +499,7 @@ class Clock(SimpleClock):
         """
         instant = to_instant(instant, "instant")
         kind = Timeout if self._timers_drive_timeouts() else ScopeTimeout
-        return kind(self._state, at=instant, shield=shield, fail=True)
+        return kind(self._activation, at=instant, shield=shield, fail=True)
 
     def open_timers(
         self, *, on_exit: Literal["wait", "cancel"] = "wait"
@@ -521,9 +535,8 @@ class Clock(SimpleClock):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             a minute later
         """
-        state = self._open_state()
-        kind = SharedTimerNursery if state.shared else TimerNursery
-        return TimerNurseryBlock(state, on_exit, kind)
+        self._open_timers()
+        return TimerNurseryBlock(self._activation, on_exit)
 
     def timer_group(self) -> AbstractContextManager[TimerGroup, None]:
         """Open a group of timers, with ``with``, on a clock that no Trio task drives.
@@ -551,8 +564,8 @@ class Clock(SimpleClock):
             ...     driver.advance_timers()
             due
         """
-        state = self._open_state()
-        return TimerGroupBlock(state, SharedTimerGroup if state.shared else TimerGroup)
+        self._open_timers()
+        return TimerGroupBlock(self._activation)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -561,8 +574,8 @@ class Clock(SimpleClock):
         )
 
     def __repr__(self) -> str:
-        closed = ", closed" if self._ownership is None else ""
-        return f"<Clock {self._state}{closed}>"
+        closed = ", closed" if self._key is None else ""
+        return f"<Clock {self._activation}{closed}>"
 
     # Hidden from type checkers, which are to find this mistake.
     if not TYPE_CHECKING:

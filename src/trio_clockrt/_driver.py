@@ -18,11 +18,11 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._activation import Activation
 from ._alarm import DriverAlarm
 from ._durations import to_instant
 from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
-from ._state import State
 from ._uncopied import Uncopied
 from ._waiters import wait_for_end
 
@@ -66,8 +66,9 @@ class ClockDriver(Hinted, Uncopied):
 
     _instead = "activate another InactiveClock for another one"
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self._timers = activation.timers
         self._wakeups = 0
 
     @property
@@ -89,12 +90,12 @@ class ClockDriver(Hinted, Uncopied):
         return self._next_deadline()
 
     def _next_deadline(self) -> float | None:
-        state = self._state
+        timers = self._timers
         try:
-            state.check_home()
+            timers.check_place()
         except ClockGone:
             return None
-        deadline = state.next_deadline()
+        deadline = timers.next_deadline()
         return None if deadline == inf else deadline
 
     @enable_ki_protection
@@ -142,13 +143,13 @@ class ClockDriver(Hinted, Uncopied):
             due
             fired already
         """
-        state = self._state
-        state.fire_due(None if now is None else to_instant(now, "now"))
-        if state.failures:
-            raise_failures(state.take_failures())
-        state.end_if_unused()
-        if not state.alive:
-            raise state.gone()
+        timers = self._timers
+        timers.fire_due(None if now is None else to_instant(now, "now"))
+        if timers.failures:
+            raise_failures(timers.failures.take())
+        timers.life.end_if_unused()
+        if not timers.life.alive:
+            raise timers.life.gone()
         return self._next_deadline()
 
     def statistics(self) -> DriverStatistics:
@@ -163,9 +164,9 @@ class ClockDriver(Hinted, Uncopied):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             1
         """
-        state = self._state
-        pending, registered, fired, cancelled = state.counts()
-        lateness: Sequence[float | None] = sorted(state.lateness.copy()) or [None]
+        timers = self._timers
+        pending, registered, fired, cancelled = timers.counts()
+        lateness: Sequence[float | None] = sorted(timers.lateness.copy()) or [None]
         return DriverStatistics(
             pending=pending,
             registered=registered,
@@ -174,7 +175,7 @@ class ClockDriver(Hinted, Uncopied):
             wakeups=self._wakeups,
             lateness_p50=lateness[len(lateness) // 2],
             lateness_p99=lateness[len(lateness) * 99 // 100],
-            lateness_max=state.lateness_max if state.lateness else None,
+            lateness_max=timers.lateness_max if timers.lateness else None,
         )
 
     async def wait_gone(self) -> None:
@@ -202,12 +203,12 @@ class ClockDriver(Hinted, Uncopied):
             >>> trio.run(main)
             False
         """
-        state = self._state
+        timers = self._timers
         del self  # to wait does not keep a driver
-        await wait_for_end(state)
+        await wait_for_end(timers)
 
     def __repr__(self) -> str:
-        return f"<ClockDriver {self._state}>"
+        return f"<ClockDriver {self._activation}>"
 
 
 class DriverTask:
@@ -215,7 +216,7 @@ class DriverTask:
 
     def __init__(self, driver: ClockDriver, alarm: DriverAlarm) -> None:
         self._driver = driver
-        self._state = driver._state
+        self._timers = driver._timers
         self._alarm = alarm
         self._scope = trio.CancelScope()
         self._stopped = False
@@ -226,7 +227,7 @@ class DriverTask:
         """Start; a defect will cancel the *block*, and then come out of `stop`."""
         self._block = block
         self._defect: BaseException | None = None
-        spawn_system_task(self._run, name=f"trio_clockrt driver for {self._state.name}")
+        spawn_system_task(self._run, name=f"trio_clockrt driver for {self._driver._activation.name}")
 
     async def stop(self) -> BaseException | None:
         """Stop, and wait until that has happened, whatever else happens.
@@ -256,7 +257,7 @@ class DriverTask:
             because = "its driver has failed"
         finally:
             try:
-                self._state.end(because)
+                self._timers.life.end(because)
             except BaseException as exc:
                 self._fail(exc)
             self._stopped = True
@@ -268,14 +269,18 @@ class DriverTask:
         self._block.cancel()
 
     async def _drive(self) -> None:
-        driver, alarm, state = self._driver, self._alarm, self._state
-        while True:
-            driver._wakeups += 1
-            try:
-                deadline = driver.advance_timers()
-            except ClockGone:
-                return
-            if deadline is not None and deadline <= state.now():
-                await checkpoint()
-            else:
-                await alarm.sleep(state)
+        driver, alarm, timers = self._driver, self._alarm, self._timers
+        alarm.open(timers)
+        try:
+            while True:
+                driver._wakeups += 1
+                try:
+                    deadline = driver.advance_timers()
+                except ClockGone:
+                    return
+                if deadline is not None and deadline <= timers.now():
+                    await checkpoint()
+                else:
+                    await alarm.sleep()
+        finally:
+            alarm.close()

@@ -21,7 +21,7 @@ from ._driver import ClockDriver
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._state import State
+    from ._activation import Activation
 
 
 class LoopAlarm(ManualAlarm):
@@ -34,64 +34,75 @@ class LoopAlarm(ManualAlarm):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.deadline = self._told = inf
-        # Whether the last owner has gone while the loop was awake.
-        self._owner_gone = False
+        # Whether the loop is to be called when nothing is busy any more, or when it has
+        # been told how long to sleep.
+        self._to_call = False
 
     def follow(self, driver: LoopDriver) -> None:
         self._loop_driver = ref(driver)
 
     def rise(self) -> None:
         self.deadline = self._told = -inf
-        self._owner_gone = False
+        self._to_call = False
 
     def lie_down(self, until: float | None) -> None:
         """The loop is told this deadline, and sleeps until then."""
         driver = self._loop_driver()
         assert driver is not None
-        state = driver._state
+        timers = driver._timers
         self.deadline = self._told = inf if until is None else max(until, LONG_AGO)
         # In this order: a timer that was set before that has seen the loop awake.
-        first = max(state.next_deadline(), LONG_AGO)
-        if first < self.deadline or (self._owner_gone and not state.in_use):
+        first = max(timers.next_deadline(), LONG_AGO)
+        unused, self._to_call = self._to_call, False
+        if first < self.deadline or (unused and not timers.life.in_use):
             self.deadline = first
             driver.call_loop()
 
     def move(self, deadline: float) -> None:
-        driver, deadline = self._loop_driver(), max(deadline, LONG_AGO)
-        if deadline < self.deadline and driver is not None:
-            driver._state.afterwards(driver.call_loop)
+        deadline = max(deadline, LONG_AGO)
+        if deadline < self.deadline:
+            self._to_call = True
         self.deadline = min(deadline, self._told)
 
-    def call(self) -> None:
+    def has_moved(self) -> None:
+        if self._to_call and self.deadline != -inf:
+            self._to_call = False
+            self.tell(int)
+
+    def tell(self, fn: Callable[[], object]) -> None:  # noqa: ARG002
         driver = self._loop_driver()
         if driver is not None and self.deadline != -inf:
             driver.call_loop()
 
     @enable_ki_protection
-    def wake_soon(self, _: object = None) -> None:
+    def wake_soon(self) -> None:
         """Perhaps the clock is not used any more: from any thread, at any moment."""
         driver = self._loop_driver()
         if driver is None:
             return
-        state = driver._state
+        timers = driver._timers
         if self.deadline == -inf:
-            self._owner_gone = True
-        elif state.changing and state.is_here():
-            state.afterwards(self.wake_soon)
-        elif state.shared or not state.in_use:
+            self._to_call = True
+        elif timers.busy and timers.is_here():
+            if not self._to_call:
+                self._to_call = True
+                timers.inbox.append(None)
+        elif timers.lock or not timers.life.in_use:
             # An exception would tell nothing to the code that is interrupted here.
-            state.keep_failure(driver.call_loop)
+            timers.failures.keep(driver.call_loop)
 
 
 class LoopDriver(ClockDriver):
     """The driver that such a loop holds: the loop sleeps for what the driver tells."""
 
     def __init__(
-        self, alarm: LoopAlarm, on_earlier: Callable[[], object], state: State
+        self,
+        alarm: LoopAlarm,
+        on_earlier: Callable[[], object],
+        activation: Activation,
     ) -> None:
-        super().__init__(state)
+        super().__init__(activation)
         self._alarm = alarm
         # Held here only, so that a clock that has lost its driver holds no loop.
         self._on_earlier = on_earlier
@@ -107,15 +118,15 @@ class LoopDriver(ClockDriver):
 
     @enable_ki_protection
     def _tell(self, ask: Callable[[], float | None]) -> float | None:
-        state, alarm = self._state, self._alarm
-        in_a_callback = state.firing and alarm.deadline == -inf
-        if in_a_callback or state.changing or not state.is_here():
+        timers, alarm = self._timers, self._alarm
+        in_a_callback = timers.firing and alarm.deadline == -inf
+        if in_a_callback or timers.busy or not timers.is_here():
             return ask()  # the loop is told afterwards, or is going to be refused
         try:
             alarm.rise()
             deadline = ask()
         except BaseException:
-            if state.alive:
+            if timers.life.alive:
                 # The loop looks there what it would have been told.
                 alarm.lie_down(self._next_deadline())
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -20,6 +19,7 @@ from trio.lowlevel import (
 
 import trio_clockrt
 
+from ._activation import Activation
 from ._affinity import Affinity
 from ._alarm import DriverAlarm, ManualAlarm, TrioAlarm
 from ._block import AsyncBlock
@@ -27,8 +27,7 @@ from ._callbacks import check_notice
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._foreign_loop import LoopAlarm, LoopDriver
-from ._shared_state import SharedState
-from ._state import State
+from ._place import current_thread
 from ._time_source import RunSource, SystemSource, TimeSource
 
 if sys.version_info < (3, 11):
@@ -80,8 +79,7 @@ class InactiveClock(Generic[S]):
     """
 
     def __init__(self: InactiveClock[Isolated]) -> None:
-        # What the timers are kept in.
-        self._kind = State
+        self._shared = False
         # Taken out in one step, by whichever thread is the first.
         self._left: list[None] = [None]
         # Whose time it is to follow, if it is not the run's.
@@ -112,7 +110,7 @@ class InactiveClock(Generic[S]):
             >>> trio.run(main)
             done
         """
-        return _make_recipe(SharedState)
+        return _make_recipe(shared=True)
 
     @classmethod
     def from_control(
@@ -142,7 +140,7 @@ class InactiveClock(Generic[S]):
         """
         if not hasattr(type(control), "_make_alarm"):
             raise TypeError(f"`control` must be a ClockControl, not {control!r}")
-        return _make_recipe(State, control)
+        return _make_recipe(control=control)
 
     def clone(self: InactiveClock[Isolated]) -> InactiveClock[Isolated]:
         """Another recipe for such a clock, whether or not this one is used up.
@@ -158,7 +156,7 @@ class InactiveClock(Generic[S]):
             False
         """
         self._check_isolated("clone")
-        return _make_recipe(self._kind, self._control, self._affinity)
+        return _make_recipe(control=self._control, affinity=self._affinity)
 
     def relocate(
         self: InactiveClock[Isolated], source: Affinity | None, destination: Affinity
@@ -312,13 +310,13 @@ class InactiveClock(Generic[S]):
             source,
             alarm,
             "activate_manual()",
-            self._kind,
+            self._shared,
             self._affinity,
             make_driver or ClockDriver,
         )
 
     def _check_isolated(self, what: str) -> None:
-        if self._kind is SharedState:
+        if self._shared:
             raise TypeError(
                 f"a shared clock has no {what}(): there is one of it, for all threads. "
                 "Activate it once, and hand its Clock around; or use a recipe for "
@@ -340,7 +338,7 @@ class InactiveClock(Generic[S]):
 
     def _refuse(self) -> NoReturn:
         instead = "activate a clone() of it, or call open_clock() again"
-        if self._kind is SharedState:
+        if self._shared:
             instead = "hand its Clock around, or activate another new_shared()"
         raise RuntimeError(
             "this InactiveClock has been activated already, and a recipe makes one "
@@ -349,11 +347,11 @@ class InactiveClock(Generic[S]):
 
     def __reduce__(self) -> tuple[Callable[..., InactiveClock[Any]], tuple[Any, ...]]:
         # A copy is a clone; it shares nothing with this one.
-        return _make_recipe, (self._kind, self._control, self._affinity)
+        return _make_recipe, (self._shared, self._control, self._affinity)
 
     def __repr__(self) -> str:
         about = ["InactiveClock"]
-        if self._kind is SharedState:
+        if self._shared:
             about.append("shared")
         if self._control is not None:
             about.append(f"of {self._control!r}")
@@ -387,12 +385,12 @@ def _check_affinity(affinity: object, name: str) -> None:
 
 
 def _make_recipe(
-    kind: type[State],
+    shared: bool = False,
     control: trio_clockrt.testing.ClockControl | None = None,
     affinity: Affinity | None = None,
 ) -> InactiveClock[Any]:
     recipe: InactiveClock[Any] = InactiveClock()
-    recipe._kind, recipe._control, recipe._affinity = kind, control, affinity
+    recipe._shared, recipe._control, recipe._affinity = shared, control, affinity
     return recipe
 
 
@@ -466,16 +464,17 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             source, alarm = RunSource(run_clock), TrioAlarm()
         else:
             source, alarm = control._time_source, control._make_alarm()
-        state = self._recipe._kind(
+        activation = Activation(
             source,
             alarm,
             current_trio_token,
             driven=True,
+            shared=self._recipe._shared,
             on_run_clock=control in (None, run_clock),
             name=name,
             affinity=self._recipe._affinity,
         )
-        driver = ClockDriver(state)
+        driver = ClockDriver(activation)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.
         self._scope = trio.CancelScope()
@@ -490,7 +489,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
                 "is too late to activate a clock"
             ) from None
         self._scope.__enter__()
-        return _pair(Clock(state, state.own()), driver)
+        return _pair(Clock(activation), driver)
 
     @enable_ki_protection
     async def __aexit__(
@@ -538,33 +537,25 @@ class _OpenClock(AsyncBlock[Clock]):
         return await self._activation.__aexit__(exc_type, exc, traceback)
 
 
-class _Threads(threading.local):
-    def __init__(self) -> None:
-        self.this = object()
-
-
-# (The numbers of threads that have ended are given to others.)
-_this_thread: Callable[[], object] = partial(getattr, _Threads(), "this")
-
-
 def activate_alone(
     source: TimeSource,
     alarm: ManualAlarm,
     name: str,
-    kind: type[State] = State,
+    shared: bool = False,
     affinity: Affinity | None = None,
-    make_driver: Callable[[State], ClockDriver] = ClockDriver,
+    make_driver: Callable[[Activation], ClockDriver] = ClockDriver,
 ) -> tuple[Clock, ClockDriver]:
     """Make a clock that no Trio task drives, in the current thread."""
-    state = kind(
+    activation = Activation(
         source,
         alarm,
-        _this_thread,
+        current_thread,
         driven=False,
+        shared=shared,
         on_run_clock=False,
         name=name,
         affinity=affinity,
     )
-    driver = make_driver(state)
-    alarm.tie(driver, state)
-    return _pair(Clock(state, state.own()), driver)
+    driver = make_driver(activation)
+    alarm.bind(driver, activation)
+    return _pair(Clock(activation), driver)

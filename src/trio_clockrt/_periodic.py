@@ -5,17 +5,20 @@ from __future__ import annotations
 import enum
 from collections import deque
 from datetime import timedelta
+from math import inf
 
 import trio
 from trio.lowlevel import (
+    TrioToken,
     checkpoint,
-    current_task,
+    current_trio_token,
     enable_ki_protection,
     wait_task_rescheduled,
 )
 
 from ._durations import to_period
-from ._state import State
+from ._post import post
+from ._timers import Timers
 from ._typing import Self
 from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
@@ -114,9 +117,21 @@ class Grid:
 
 
 class _TickWaiter(TaskWaiter):
-    __slots__ = ()
+    """A task that waits for a tick."""
+
+    __slots__ = ("was_early",)
 
     _periodic = True
+
+    def __init__(self, timers: Timers, when: float) -> None:
+        super().__init__(timers, when)
+        self.was_early = False
+
+    def wake(self, run: TrioToken) -> None:
+        """Wake it before its time, in its run: from any thread."""
+        if self._timers.discard(self):
+            self.was_early = True
+            post(run, self._fire)
 
 
 class PeriodicTimer(Uncopied):
@@ -148,23 +163,25 @@ class PeriodicTimer(Uncopied):
         1.5
     """
 
-    __slots__ = ("_free", "_grid", "_resets", "_state", "_task", "_waiter")
+    __slots__ = ("_free", "_grid", "_last", "_resets", "_timers", "_waiting")
 
     _instead = "call periodic() again for another one"
 
     def __init__(
-        self, state: State, period: float | timedelta, missed: MissedTick
+        self, timers: Timers, period: float | timedelta, missed: MissedTick
     ) -> None:
-        state.check()
-        self._grid = make_grid(state, period, missed)
-        self._state = state
-        # Taken out, in one step, by whoever waits.
+        timers.check()
+        self._grid = make_grid(timers, period, missed)
+        self._timers = timers
+        # Taken out, in one step, by the task that waits.
         self._free: list[None] = [None]
-        # The task that waits for a tick.
-        self._task: trio.lowlevel.Task | None = None
-        # Of a shared clock: what it waits with, and when it has been reset last.
-        self._waiter: TaskWaiter | None = None
+        # What a task waits with, and in which run.
+        self._waiting: tuple[TaskWaiter, TrioToken] | None = None
+        # When it has been reset last. That may be in any thread, so it is left to the
+        # next task that wants a tick.
         self._resets: deque[float] = deque(maxlen=1)
+        # The last tick, which the next one has to be later than.
+        self._last = -inf
 
     def __aiter__(self) -> Self:
         return self
@@ -189,53 +206,47 @@ class PeriodicTimer(Uncopied):
             ) from None
         try:
             while True:
-                self._state.check()
+                self._timers.check()
                 self._restart_if_reset()
-                tick, now = self._grid.next_tick, self._state.now()
+                tick, now = self._grid.next_tick, self._timers.now()
                 if tick > now:
-                    ticked = await self._wait(tick)
-                    if ticked is not None:
-                        return ticked
+                    if await self._wait(tick):
+                        self._last = tick
+                        if not self._restart_if_reset():
+                            self._grid.advance(tick, missed=False)
+                        return tick
                 else:
                     await checkpoint()
-                    # If nobody has reset it meanwhile.
-                    if not self._restart_if_reset() and self._grid.next_tick == tick:
-                        self._grid.advance(self._state.now(), missed=tick < now)
+                    if not self._restart_if_reset():
+                        self._last = tick
+                        self._grid.advance(self._timers.now(), missed=tick < now)
                         return tick
         finally:
             self._free.append(None)
 
     def _restart_if_reset(self) -> bool:
         try:
-            self._grid.restart(self._resets.pop())
+            origin = self._resets.pop()
         except IndexError:
             return False
+        # (Another thread may have read the time before the last tick, and said so
+        # after it.)
+        self._grid.restart(max(origin, self._last))
         return True
 
-    async def _wait(self, tick: float) -> float | None:
-        """Return what has come, or None if somebody has reset it instead."""
-        waiter = _TickWaiter(self._state, tick)
-        self._state.add(waiter)
-        self._task = current_task()
-        # For reset(). Trio clears it as soon as the task is woken, by whomever.
-        self._task.custom_sleep_data = self._waiter = waiter
+    async def _wait(self, tick: float) -> bool:
+        """Tell whether the tick has come; or else it has been reset before."""
+        waiter = _TickWaiter(self._timers, tick)
+        self._timers.add(waiter)
+        # For reset().
+        self._waiting = waiter, current_trio_token()
         if self._resets:
-            waiter.wake()
+            waiter.wake(current_trio_token())
         try:
             await wait_task_rescheduled(waiter.abort)
         finally:
-            self._task = self._waiter = None
-        moved = waiter.when != tick
-        if (moved or self._state.shared) and (
-            self._resets or self._state.now() < waiter.when
-        ):
-            # Not even now: it has been reset as it was being woken. (On a shared clock,
-            # a reset that we have seen before may wake us a moment later.)
-            self._state.discard(waiter)
-            return None
-        if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
-            self._grid.advance(waiter.when, missed=False)
-        return waiter.when
+            self._waiting = None
+        return not waiter.was_early
 
     @enable_ki_protection
     def reset(self) -> None:
@@ -258,26 +269,21 @@ class PeriodicTimer(Uncopied):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             3.5
         """
-        self._state.check()
-        if self._state.shared:
-            # In any thread, so it is left to whoever waits.
-            self._resets.append(self._state.now())
-            waiter = self._waiter
-            if waiter is not None:
-                waiter.wake()
-            return
-        self._grid.restart(self._state.now())
-        if self._task is not None and self._task.custom_sleep_data is not None:
-            self._task.custom_sleep_data.move(self._grid.next_tick)
+        self._timers.check()
+        self._resets.append(self._timers.now())
+        waiting = self._waiting
+        if waiting is not None:
+            waiter, run = waiting
+            waiter.wake(run)
 
     def __repr__(self) -> str:
         return f"<PeriodicTimer {self._grid!r}, next tick {self._grid.next_tick:.6f}>"
 
 
-def make_grid(state: State, period: float | timedelta, missed: object) -> Grid:
+def make_grid(timers: Timers, period: float | timedelta, missed: object) -> Grid:
     if not isinstance(missed, MissedTick):
         raise TypeError(
             f"`missed` must be a MissedTick, such as MissedTick.SKIP, not {missed!r}"
         )
-    now = state.now()
+    now = timers.now()
     return Grid(now, to_period(period, "period", now), missed)

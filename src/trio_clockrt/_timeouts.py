@@ -16,7 +16,7 @@ from ._waiters import is_there, who_waits
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._state import State
+    from ._activation import Activation
 
 # What is shorter might be so short that its sum with the present rounds to the present.
 # (For what is not, that takes a hundred thousand years.)
@@ -36,14 +36,15 @@ class _Timeout(SyncBlock[trio.CancelScope, bool]):
 
     def __init__(
         self,
-        state: State,
+        activation: Activation,
         *,
         after: float | None = None,
         at: float = 0.0,
         shield: bool,
         fail: bool,
     ) -> None:
-        self._state = state
+        self._activation = activation
+        self._timers = activation.timers
         self._after = after
         self.when = at
         self._scope = trio.CancelScope(shield=shield)
@@ -51,7 +52,7 @@ class _Timeout(SyncBlock[trio.CancelScope, bool]):
 
     def _count_from_now(self) -> None:
         if self._after is not None:
-            self.when = later(self._state.now(), self._after)
+            self.when = later(self._timers.now(), self._after)
 
     def _says(self) -> str:
         """That the time is up, for people to read."""
@@ -60,7 +61,7 @@ class _Timeout(SyncBlock[trio.CancelScope, bool]):
             limit = f"{name}_at({self.when!r})"
         else:
             limit = f"{name}_after({self._after!r})"
-        source, maker = self._state.source.name, self._state.name
+        source, maker = self._activation.source.name, self._activation.name
         return f"the time of {limit} is up, on the clock of {maker} ({source})"
 
 
@@ -94,7 +95,7 @@ class ScopeTimeout(_Timeout):
         if (
             self._fail
             and scope.cancelled_caught
-            and scope.deadline <= self._state.now()
+            and scope.deadline <= self._timers.now()
         ):
             raise trio.TooSlowError(self._says()) from None
         return caught
@@ -110,6 +111,8 @@ class Timeout(_Timeout):
     _usage = "`with clock.move_on_after(seconds) as scope:`"
     _only_wakes = False
     _periodic = False
+    _detour = 0
+    _seq: int
     # Whether it has cancelled the scope, as the time is up, or as the clock is gone.
     _up = False
     _gone = False
@@ -118,13 +121,13 @@ class Timeout(_Timeout):
     @enable_ki_protection
     def __enter__(self) -> trio.CancelScope:
         self._enter_once()
-        self._state.check()
+        self._timers.check()
         self._count_from_now()
-        _, self._run = who_waits(self._state)
-        self._state.add(self)
+        _, self._run = who_waits(self._timers)
+        self._timers.add(self)
         self._scope.__enter__()
         # Trio's do so too: what is there already must not be received any more.
-        if self.when <= self._state.now():
+        if self.when <= self._timers.now():
             self._expire()
         return self._scope
 
@@ -136,12 +139,12 @@ class Timeout(_Timeout):
         traceback: TracebackType | None,
     ) -> bool:
         self._over = True
-        self._state.discard(self)
+        self._timers.discard(self)
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._scope.cancelled_caught:
             # From None, as nobody needs to see the Cancelled that told us.
             if self._gone:
-                raise self._state.gone() from None
+                raise self._timers.life.gone() from None
             if self._up and self._fail:
                 raise trio.TooSlowError(self._says()) from None
         return caught
@@ -162,10 +165,13 @@ class Timeout(_Timeout):
     def _clock_gone(self) -> None:
         if is_there(self._run) and not (self._over or self._scope.cancel_called):
             self._gone = True
-            cancel(self._scope, str(self._state.gone()))
+            cancel(self._scope, str(self._timers.life.gone()))
 
-    def _not_set(self) -> None:
-        self._state.discard(self)
+    def _give_up(self) -> None:
+        self._timers.discard(self)
 
-    def _give_up(self) -> tuple[Timeout]:
-        return (self,)
+    def _comes_up(self, seq: int) -> bool:
+        raise NotImplementedError
+
+    def _file_later(self, seq: int) -> None:
+        raise NotImplementedError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -45,9 +46,11 @@ class Timer(Hinted, Uncopied):
         "__weakref__",
         "_args",
         "_context",
+        "_detour",
         "_fn",
         "_group",
         "_made_at",
+        "_seq",
         "when",
     )
 
@@ -68,7 +71,12 @@ class Timer(Hinted, Uncopied):
         self._fn = fn
         self._args = args
         self._context = copy_context()
-        if group._state.notes_origins:
+        # The key that it is pending with, if it is...
+        self._seq = 0
+        # ...and, if it has been reset to later than what is filed in the queue, the one
+        # to go on with. (Less than 0: see `_comes_up`.)
+        self._detour = group._detour
+        if group._notes_origins:
             self._made_at = _place_in_user_code()
 
     @property
@@ -88,7 +96,8 @@ class Timer(Hinted, Uncopied):
             fired
             False
         """
-        return self in self._group._pending and self._group._state.alive
+        group = self._group
+        return self._seq in group._pending and group._timers.place is not None
 
     @enable_ki_protection
     def cancel(self) -> bool:
@@ -145,18 +154,47 @@ class Timer(Hinted, Uncopied):
             at 50.0
             nobody there
         """
-        group, state = self._group, self._group._state
+        group = self._group
+        timers = group._timers
         if group._closed:
             group._refuse()
-        state.check()
-        group._move(self, later(state.now(), to_seconds(seconds, "seconds")))
+        timers.check()
+        when = later(timers.now(), to_seconds(seconds, "seconds"))
+        if (
+            when > self.when > timers.alarm.deadline
+            and self._detour >= 0
+            and self._seq in group._pending
+            and not timers.lock
+        ):
+            # Later: what is filed in the queue is put right when it comes up.
+            self.when, self._detour = when, timers.number()
+        else:
+            group._set_again(self, when)
+
+    def _file_later(self, seq: int) -> None:
+        group, new = self._group, self._detour
+        timers, pending = group._timers, group._pending
+        pending[new] = self
+        if self._seq == seq:  # or a finalizer has reset it just now
+            self._seq, self._detour = new, 0
+        if pending.pop(seq, None) is None or self._seq != new:
+            pending.pop(new, None)  # a finalizer has cancelled it
+        else:
+            timers.refile(self.when, new, group._id)
+
+    def _comes_up(self, seq: int) -> bool:
+        if self._detour > 0:
+            self._file_later(seq)
+        else:
+            self._group._fire_elsewhere(self, seq)
+        return False
+
+    def _claim(self, seq: int) -> bool:
+        """The same, where it is due, in the run of its group."""
+        return self._group._pending.pop(seq, None) is not None
 
     def _fire(self) -> bool:
         group = self._group
-        try:
-            del group._pending[self]
-        except KeyError:
-            return False  # cancelled by a finalizer, at the last moment
         # As in _note(), which would take twice as long.
         group._idle.append(ref(self))
         if len(group._idle) > group._sweep_at:
@@ -198,11 +236,6 @@ class Timer(Hinted, Uncopied):
     def _restart(self, when: float) -> None:
         """It has been reset to this instant."""
 
-    def _clock_gone(self) -> None:
-        self._group._pending.pop(self, None)
-
-    def _not_set(self) -> None: ...
-
     def __repr__(self) -> str:
         pending = "pending" if self.pending else "not pending"
         if self._context is _NO_CONTEXT:
@@ -214,6 +247,8 @@ class Timer(Hinted, Uncopied):
 
 # Of timers that have let go of theirs.
 _NO_CONTEXT = Context()
+
+_NO_LOCK = nullcontext()
 
 
 def _place_in_user_code() -> str:
@@ -240,24 +275,42 @@ class PeriodicCallback(Timer):
     ) -> None:
         super().__init__(group, grid.next_tick, fn, args)
         self._grid = grid
+        self._detour = -1
 
     def _restart(self, when: float) -> None:
         self._grid.restart_at(when)
 
-    def _next(self, now: float) -> float:
-        self._grid.advance(now, missed=self._grid.whole_period_late(now))
-        return self._grid.next_tick
+    def _comes_up(self, seq: int) -> bool:
+        group = self._group
+        if group._detour:
+            group._fire_elsewhere(self, seq)
+            return False
+        return self._claim(seq)
+
+    def _claim(self, seq: int) -> bool:
+        """Be set for the next tick, and tell whether this one is still to come."""
+        group = self._group
+        if group._is_over():
+            return super()._claim(seq)
+        timers, pending = group._timers, group._pending
+        # Not with the lock, as a control's time is another's code.
+        now = timers.now()
+        with timers.lock or _NO_LOCK:
+            if self._seq != seq or seq not in pending:
+                return False  # cancelled or reset, while we looked at the clock
+            self._grid.advance(now, missed=self._grid.whole_period_late(now))
+            when, new = self._grid.next_tick, timers.number()
+            pending[new] = self
+            if self._seq == seq:  # or a finalizer has reset it just now
+                self._seq, self.when = new, when
+            if pending.pop(seq, None) is None or self._seq != new:
+                pending.pop(new, None)  # a finalizer has cancelled it
+                return False
+        timers.file(when, new, group._id)
+        return new in pending
 
     def _fire(self) -> bool:
-        group, when = self._group, self.when
-        if self in group._pending and not group._is_over():
-            now = group._state.now()
-            if self not in group._pending or self.when != when:
-                return True  # cancelled or reset while we looked at the clock
-            group._state.move(self, self._next(now))
-            if self not in group._pending:
-                group._state.discard(self)
-                return True
-            self._run()
-            return True
-        return super()._fire()
+        if self._group._is_over():
+            return super()._fire()
+        self._run()
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from math import inf
 from types import TracebackType
@@ -11,6 +12,7 @@ from weakref import ref
 
 from trio.lowlevel import enable_ki_protection
 
+from ._activation import Activation
 from ._block import SyncBlock
 from ._callbacks import check_callback
 from ._durations import later, to_instant, to_seconds
@@ -18,7 +20,6 @@ from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
-from ._state import State
 from ._timer import PeriodicCallback, Timer
 from ._typing import TypeVarTuple, Unpack
 from ._uncopied import Uncopied
@@ -27,6 +28,8 @@ ArgsT = TypeVarTuple("ArgsT")
 
 # So many timers may be remembered in vain.
 _FEW = 64
+
+_NO_LOCK = nullcontext()
 
 
 @hints
@@ -46,16 +49,21 @@ class TimerGroup(Hinted, Uncopied):
 
     _instead = "open another one, with timer_group() or open_timers()"
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    # What its timers do when they come up: see `Waiter._detour`.
+    _detour = 0
+
+    def __init__(self, activation: Activation) -> None:
+        self._timers = timers = activation.timers
+        self._notes_origins = activation.notes_origins
         self._closed = False
         # In the order of registration.
-        self._pending: dict[Timer, None] = {}
+        self._pending: dict[int, Timer] = {}
+        self._id = timers.new_group(self._pending)
         # Those that are not pending any more, but may be reset; the dead ones are swept
         # out when there are so many. (Pending timers are not to have weak references.)
         self._idle: list[ref[Timer]] = []
         self._sweep_at: float = _FEW
-        state.groups[self] = None
+        timers.life.groups[self] = None
 
     @enable_ki_protection
     def call_later(
@@ -97,7 +105,7 @@ class TimerGroup(Hinted, Uncopied):
         if self._closed:
             self._refuse()
         check_callback(fn)
-        when = later(self._state.now(), to_seconds(seconds, "seconds"))
+        when = later(self._timers.now(), to_seconds(seconds, "seconds"))
         return self._register(Timer(self, when, fn, args))
 
     @enable_ki_protection
@@ -173,7 +181,7 @@ class TimerGroup(Hinted, Uncopied):
         if self._closed:
             self._refuse()
         check_callback(fn)
-        grid = make_grid(self._state, period, missed)
+        grid = make_grid(self._timers, period, missed)
         return self._register(PeriodicCallback(self, grid, fn, args))
 
     @enable_ki_protection
@@ -191,59 +199,93 @@ class TimerGroup(Hinted, Uncopied):
             >>> trio.run(main)
         """
         if self._pending:
-            self._state.is_usable()  # or else it says so
-            timers = list(self._pending)
-            self._state.discard_all(timers)
-            # One at a time, as weak references to all would take much memory.
-            while timers:
-                timer = timers.pop()
-                self._note(timer)
-                self._pending.pop(timer, None)
+            self._timers.is_usable()  # or else it says so
+            self._cancel_all()
             self._drained()
 
+    def _cancel_all(self) -> None:
+        pending, first, count = self._pending, inf, 0
+        try:
+            for seq in list(pending):
+                timer = pending.pop(seq, None)
+                if timer is not None:
+                    count += 1
+                    first = min(first, timer.when)
+                    self._note(timer)
+        finally:
+            self._timers.killed(first, count)
+
     def _refuse(self) -> NoReturn:
-        self._state.check()
-        name = type(self).__name__.removeprefix("Shared")
+        self._timers.check()
         raise RuntimeError(
-            f"this {name} is closed: its block has ended, and its "
+            f"this {type(self).__name__} is closed: its block has ended, and its "
             "timers with it. Open another one, or keep this one open for longer"
         )
 
     def _register(self, timer: Timer) -> Timer:
-        self._state.check()
-        # In this order, as the clock may end before add() returns.
-        self._pending[timer] = None
-        self._state.add(timer)
+        timers = self._timers
+        timers.check()
+        if timers.lock is None:
+            timer._seq = seq = timers.number()
+            self._pending[seq] = timer
+        else:
+            with timers.lock:
+                self._check_again()
+                timer._seq = seq = timers.number()
+                self._pending[seq] = timer
+        timers.file(timer.when, seq, self._id)
         return timer
 
-    def _move(self, timer: Timer, when: float) -> None:
-        self._pending[timer] = None
-        self._state.move(timer, when)
-        timer._restart(when)
+    def _set_again(self, timer: Timer, when: float) -> None:
+        timers, pending = self._timers, self._pending
+        with timers.lock or _NO_LOCK:
+            self._check_again()
+            new = timers.number()
+            pending[new] = timer
+            # In one step, as a finalizer may reset it too.
+            old, timer._seq = timer._seq, new
+            before, timer.when = timer.when, when
+            if timer._detour > 0:
+                timer._detour = 0
+            timer._restart(when)
+            replaced = pending.pop(old, None)
+        try:
+            timers.file(when, new, self._id)
+        finally:
+            if replaced is not None:
+                timers.killed(before)
+
+    def _check_again(self) -> None:
+        """Another thread may have closed it meanwhile."""
+        if self._closed:
+            self._refuse()
 
     def _cancel(self, timer: Timer) -> bool:
-        if timer not in self._pending:
+        timers, pending = self._timers, self._pending
+        if timer._seq not in pending:
             return False
         try:
-            self._state.check()
+            timers.check()
         except ClockGone:
             return False
-        # In this order, as a finalizer may cancel it before discard() returns; and
-        # one may have done so just now.
-        if self._pending.pop(timer, False) is False:
-            return False
+        if timers.lock is None:
+            claimed = pending.pop(timer._seq, None)
+        else:
+            with timers.lock:
+                claimed = pending.pop(timer._seq, None)
+        if claimed is None:
+            return False  # a finalizer or another thread has claimed it just now
         # As in _note(), which would take twice as long.
         self._idle.append(ref(timer))
         if len(self._idle) > self._sweep_at:
             self._sweep()
-        try:
-            self._state.discard(timer)
-        except KeyboardInterrupt:
-            self._state.discard(timer)  # outside of Trio; nobody else would
-            raise
-        if not self._pending:
+        timers.killed(timer.when)
+        if not pending:
             self._drained()
         return True
+
+    def _fire_elsewhere(self, timer: Timer, seq: int) -> None:
+        """A timer has come up in the place of the clock, and this is another run's."""
 
     def _is_over(self) -> bool:
         """Whether no timer may fire any more, even if it is pending."""
@@ -260,7 +302,7 @@ class TimerGroup(Hinted, Uncopied):
         """
         if not isinstance(exc, Exception):
             return False
-        self._state.failures.append((self, exc))
+        self._timers.failures.append((self, exc))
         return True
 
     def _close(self) -> None:
@@ -272,7 +314,8 @@ class TimerGroup(Hinted, Uncopied):
             self.cancel_timers()  # outside of Trio; nobody else would
             raise
         finally:
-            self._state.groups.pop(self, None)
+            self._timers.life.groups.pop(self, None)
+            self._timers.groups.pop(self._id, None)
             self._let_go()
 
     def _note(self, timer: Timer) -> None:
@@ -295,8 +338,10 @@ class TimerGroup(Hinted, Uncopied):
 
     def _let_go(self) -> None:
         """No timer can ever fire again: at any moment, and in any thread."""
-        for timer in list(self._pending):
-            timer._let_go()
+        for seq in list(self._pending):
+            timer = self._pending.pop(seq, None)
+            if timer is not None:
+                timer._let_go()
         idle, self._idle = self._idle, []
         for reference in idle:
             kept = reference()
@@ -313,25 +358,24 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
 
     _usage = "`with clock.timer_group() as timers:`"
 
-    def __init__(self, state: State, kind: type[TimerGroup]) -> None:
-        state.check()
-        if state.driven:
+    def __init__(self, activation: Activation) -> None:
+        activation.timers.check()
+        if activation.timers.driven:
             raise RuntimeError(
                 "a Trio task drives this clock, and nobody would see the exceptions of "
                 "its callbacks: use `async with clock.open_timers() as timers:`. "
                 "timer_group() is for the clocks of activate_manual()"
             )
-        self._state = state
-        self._kind = kind
+        self._activation = activation
 
     @enable_ki_protection
     def __enter__(self) -> TimerGroup:
         self._enter_once()
-        self._state.check()
+        self._activation.timers.check()
         if current_run() is not None:
-            # Who moves the time may want to see when this run has nothing to do.
-            self._state.note_run()
-        self._timers = self._kind(self._state)
+            # A control that moves the time may want to see when this run is idle.
+            self._activation.timers.alarm.note_run()
+        self._timers = TimerGroup(self._activation)
         return self._timers
 
     @enable_ki_protection
@@ -343,4 +387,4 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
     ) -> None:
         self._timers._close()
         # What no call has raised, as time moved by itself, or Ctrl-C came after it.
-        raise_failures(self._state.take_failures(self._timers), exc)
+        raise_failures(self._timers._timers.failures.take(self._timers), exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -20,14 +21,15 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._activation import Activation
 from ._block import AsyncBlock
 from ._callbacks import check_async_fn, run_async_fn
 from ._durations import later, to_instant, to_seconds
 from ._hints import hints
 from ._post import post
-from ._state import State
 from ._timer import Timer
-from ._timer_group import TimerGroup
+from ._timer_group import _NO_LOCK, TimerGroup
+from ._timers import SECONDS_PER_TURN, TIMERS_PER_TURN
 from ._typing import TypeVarTuple, Unpack
 from ._waiters import is_there, who_waits
 
@@ -59,11 +61,16 @@ class TimerNursery(TimerGroup):
 
     def __init__(
         self,
-        state: State,
+        activation: Activation,
         nursery: trio.Nursery,
         run: trio.lowlevel.TrioToken | None,
     ) -> None:
-        super().__init__(state)
+        super().__init__(activation)
+        self._maker = activation.name
+        if run is not None and not self._timers.is_here():
+            self._detour = -1
+            # What is due, and comes from another run.
+            self._due: deque[tuple[Timer, int]] = deque()
         self.cancel_scope: trio.CancelScope = nursery.cancel_scope
         self._start_soon: Callable[..., None] = nursery.start_soon
         self._run = run
@@ -123,7 +130,7 @@ class TimerNursery(TimerGroup):
         if self._closed:
             self._refuse()
         check_async_fn(async_fn)
-        when = later(self._state.now(), to_seconds(seconds, "seconds"))
+        when = later(self._timers.now(), to_seconds(seconds, "seconds"))
         return self._register(_Start(self, when, async_fn, args, name))
 
     @enable_ki_protection
@@ -161,11 +168,28 @@ class TimerNursery(TimerGroup):
             await wait_task_rescheduled(self._abort_wait)
 
     def _close_if_idle(self, *, for_timers: bool) -> bool:
-        if self._children or (for_timers and self._pending):
-            return False
-        # In the same breath, so that no finalizer registers one more.
-        self._closed = True
-        return True
+        with self._timers.lock or _NO_LOCK:
+            if self._children or (for_timers and self._pending):
+                return False
+            # In the same breath, so that no finalizer registers one more.
+            self._closed = True
+            return True
+
+    def _fire_elsewhere(self, timer: Timer, seq: int) -> None:
+        self._due.append((timer, seq))
+        post(self._token, self._fire_due)
+
+    def _fire_due(self) -> None:
+        begin = self._timers.now()
+        for _ in range(TIMERS_PER_TURN):
+            if not self._due:
+                return
+            timer, seq = self._due.popleft()
+            if timer._claim(seq):
+                timer._fire()
+            if self._timers.now() - begin > SECONDS_PER_TURN:
+                break
+        post(self._token, self._fire_due)
 
     def _abort_wait(self, _: object) -> Abort:
         if not self._parent_sleeps:
@@ -202,7 +226,7 @@ class TimerNursery(TimerGroup):
         # generator that nobody has finished, then Trio has told that task so.
         with suppress(RuntimeError):
             if is_there(self._run):
-                self._start_soon(fn, exc, name=f"{what} of {self._state.name}")
+                self._start_soon(fn, exc, name=f"{what} of {self._maker}")
 
     async def _run_child(
         self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
@@ -226,12 +250,17 @@ class TimerNursery(TimerGroup):
         return True
 
     def _clock_gone(self) -> None:
-        exc = self._state.gone()
+        exc = self._timers.life.gone()
         self._raise_in_child(_raise_unless_cancelled, exc, "timers of the gone clock")
 
     def _close(self) -> None:
         super()._close()
-        self._state.leave(self)
+        self._timers.life.leave(self)
+
+    def _give_up(self) -> None:
+        self._closed = True
+        self._cancel_all()
+        self._close()
 
     def _close_when_childless(self) -> None:
         self._closing = True
@@ -283,26 +312,25 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
 
     def __init__(
         self,
-        state: State,
+        activation: Activation,
         on_exit: Literal["wait", "cancel"],
-        kind: type[TimerNursery],
     ) -> None:
         if on_exit not in ("wait", "cancel"):
             raise ValueError(f"`on_exit` must be 'wait' or 'cancel', not {on_exit!r}")
-        state.check()
-        self._state = state
+        activation.timers.check()
+        self._activation = activation
         self._on_exit = on_exit
-        self._kind = kind
 
     @enable_ki_protection
     async def __aenter__(self) -> TimerNursery:
         self._enter_once()
-        self._state.check()
-        _, run = who_waits(self._state)
+        timers = self._activation.timers
+        timers.check()
+        _, run = who_waits(timers)
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        self._timers = self._kind(self._state, nursery, run)
-        self._state.join(self._timers)
+        self._timers = TimerNursery(self._activation, nursery, run)
+        timers.life.join(self._timers)
         return self._timers
 
     @enable_ki_protection

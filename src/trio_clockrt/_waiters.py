@@ -22,29 +22,33 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._end_of_run import note_run
 from ._post import post
 
 if TYPE_CHECKING:
-    from ._state import State
+    from collections.abc import Callable
+
+    from ._timers import Timers
 
 
-def who_waits(state: State) -> tuple[Task, TrioToken | None]:
+def who_waits(timers: Timers) -> tuple[Task, TrioToken | None]:
     """The current task, and its run if that may end before the clock's driver does."""
     try:
         task = current_task()
     except RuntimeError:
         message = "only a Trio task can wait for a clock"
-        if not state.driven:
+        if not timers.driven:
             message += (
                 ". Outside of Trio, set a timer: "
                 "`with clock.timer_group() as timers:`, and timers.call_later()"
             )
-        elif state.shared:
+        elif timers.lock:
             message += ". In a thread without Trio, use clock.delay_blocking(seconds)"
         raise RuntimeError(message) from None
-    if state.in_one_run:
+    if timers.in_one_run:
         return task, None
-    state.note_run()
+    timers.alarm.note_run()
+    note_run(timers.life)
     return task, current_trio_token()
 
 
@@ -109,59 +113,54 @@ class _Woken:
 _WOKEN = cast("outcome.Outcome[None]", _Woken)
 
 
-class TaskWaiter:
-    """The current task, about to wait for an instant.
+class _OneShot:
+    """Something that an entry of the queue wakes, once."""
 
-    To wait, in code that is protected from Ctrl-C: add it to the state, and then
-    ``await wait_task_rescheduled(waiter.abort)``.
-    """
-
-    __slots__ = ("_run", "_state", "_task", "when")
+    __slots__ = ()
 
     _only_wakes = True
     _periodic = False
+    _detour = 0
 
-    def __init__(self, state: State, when: float) -> None:
-        self._state = state
-        # None once it has been woken or cancelled.
-        self._task: Task | None
-        if state.in_one_run:
+    def _comes_up(self, seq: int) -> bool:
+        raise NotImplementedError
+
+    def _file_later(self, seq: int) -> None:
+        raise NotImplementedError
+
+
+class TaskWaiter(_OneShot):
+    """The current task, about to wait for an instant.
+
+    To wait, in code that is protected from Ctrl-C: add it to the timers, and then
+    ``await wait_task_rescheduled(waiter.abort)``.
+    """
+
+    __slots__ = ("_run", "_seq", "_task", "_timers", "when")
+
+    _seq: int
+
+    def __init__(self, timers: Timers, when: float) -> None:
+        self._timers = timers
+        if timers.in_one_run:
             self._run = None
             try:
                 self._task = current_task()
             except RuntimeError:
-                who_waits(state)
+                who_waits(timers)
         else:
-            self._task, self._run = who_waits(state)
+            self._task, self._run = who_waits(timers)
         self.when = when
 
-    def move(self, when: float) -> None:
-        """Wait for another instant instead, if it has not been woken."""
-        if self._task is not None:
-            self._state.move(self, when)
-
-    def wake(self) -> None:
-        """Wake it before its time, on a shared clock: from any thread."""
-        assert self._run is not None
-        self._state.discard(self)
-        post(self._run, self._fire)
-
     def abort(self, _: object) -> Abort:
-        if self._task is None:
-            return Abort.FAILED  # by a finalizer, and it is being woken just now
-        # In this order, as the clock may end before discard() returns.
-        self._task = None
-        self._state.discard(self)
-        return Abort.SUCCEEDED
+        if self._timers.discard(self):
+            return Abort.SUCCEEDED
+        return Abort.FAILED  # it has been claimed, and is being woken
 
     def _fire(self) -> bool:
         run = self._run
         if run is None or (is_there(run) and not _is_running(self._task)):
-            # In one step, and first, as a finalizer may cancel or move it just now, and
-            # as the end may have been posted as well.
-            task, self._task = self._task, None
-            if task is not None:
-                reschedule(task, _WOKEN)
+            reschedule(self._task, _WOKEN)
         else:
             # In its own run; and not while it is still running, about to wait, as a
             # signal handler has moved the time.
@@ -169,53 +168,53 @@ class TaskWaiter:
         return False
 
     def _clock_gone(self) -> None:
-        if self._task is not None and is_there(self._run):
-            task, self._task = self._task, None
-            reschedule(task, outcome.Error(self._state.gone()))
+        reschedule(self._task, outcome.Error(self._timers.life.gone()))
 
-    def _not_set(self) -> None:
-        self.abort(None)
-
-    def _give_up(self) -> tuple[TaskWaiter]:
-        return (self,)
+    def _give_up(self) -> None:
+        self._timers.discard(self)
 
 
 class EndWaiter:
     """The current task, about to wait for the end."""
 
-    __slots__ = ("_run", "_state", "_task")
+    __slots__ = ("_run", "_task", "_timers")
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        # None once it has been woken or cancelled.
-        self._task: Task | None
-        self._task, self._run = who_waits(state)
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._task, self._run = who_waits(timers)
 
     def abort(self, _: object) -> Abort:
-        if self._task is None:
-            return Abort.FAILED  # as above
-        self._task = None
-        self._state.unwatch(self)
-        return Abort.SUCCEEDED
+        if self._timers.life.watchers.pop(self, self) is None:
+            return Abort.SUCCEEDED
+        return Abort.FAILED  # as above
 
     def _clock_gone(self) -> None:
-        if self._task is not None and is_there(self._run):
-            task, self._task = self._task, None
-            reschedule(task)
+        reschedule(self._task)
 
-    def _give_up(self) -> tuple[()]:
-        return ()
+    def _give_up(self) -> None:
+        self._timers.life.watchers.pop(self, None)
 
 
-class ThreadWaiter:
+class _AnyThread:
+    """A place for messages that do not have to go anywhere."""
+
+    @staticmethod
+    def run_sync_soon(
+        fn: Callable[[], object],
+        *,
+        idempotent: bool,  # noqa: ARG004
+    ) -> None:
+        fn()
+
+
+class ThreadWaiter(_OneShot):
     """This thread, which is none of Trio's, about to wait for an instant."""
 
-    _only_wakes = True
-    _periodic = False
-    _run = None
+    _run = cast("TrioToken", _AnyThread)
+    _seq: int
 
-    def __init__(self, state: State, when: float) -> None:
-        self._state = state
+    def __init__(self, timers: Timers, when: float) -> None:
+        self._timers = timers
         self.when = when
         # Reports say where it is.
         self._thread = get_ident()
@@ -224,10 +223,10 @@ class ThreadWaiter:
 
     def wait(self) -> None:
         try:
-            self._state.add(self)
+            self._timers.add(self)
             self._news.get().unwrap()
         except BaseException:  # Ctrl-C, or whatever a signal handler raises
-            self._state.discard(self)
+            self._timers.discard(self)
             raise
 
     def _fire(self) -> bool:
@@ -235,19 +234,19 @@ class ThreadWaiter:
         return False
 
     def _clock_gone(self) -> None:
-        self._news.put(outcome.Error(self._state.gone()))
+        self._news.put(outcome.Error(self._timers.life.gone()))
 
-    def _not_set(self) -> None: ...
+    def _give_up(self) -> None: ...
 
 
 @enable_ki_protection
-async def wait_for_end(state: State) -> None:
+async def wait_for_end(timers: Timers) -> None:
     """Return when the clock is gone; always a checkpoint."""
-    if state.is_usable():
-        waiter = EndWaiter(state)
-        # From here on whoever waits is told, but it may have gone just before.
-        if state.alive:
-            state.watch(waiter)
+    if timers.is_usable():
+        waiter = EndWaiter(timers)
+        # From here on it is told, but the clock may have gone just before.
+        if timers.life.alive:
+            timers.life.watch(waiter)
             await wait_task_rescheduled(waiter.abort)
             return
     await checkpoint()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import TrioToken
 
-    from .._state import State
+    from .._timers import Timers
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
     from ._stand_still import TasksGoOn
@@ -148,13 +148,13 @@ class Autojump(trio.abc.Instrument):
         deadlines = [alarm.deadline for alarm in self._asleep]
         return min(next_deadline(), *deadlines, inf)
 
-    def states(self) -> list[State]:
+    def states(self) -> list[Timers]:
         alarms = [weak() for weak in list(self._alarms)]
-        return [alarm.state for alarm in alarms if alarm and alarm.is_in_use()]
+        return [alarm.timers for alarm in alarms if alarm and alarm.is_in_use()]
 
     def only_periodic(self) -> bool:
         return next_deadline() == inf and all(
-            alarm.state.only_periodic() for alarm in self._asleep
+            alarm.timers.only_periodic() for alarm in self._asleep
         )
 
     def sleep_time(self, deadline: float) -> float:
@@ -260,7 +260,7 @@ class Autojump(trio.abc.Instrument):
                 for_drivers = len(asleep) > 1 and _with_callbacks(asleep, now)
                 for alarm in asleep:
                     if alarm.deadline <= now and (
-                        for_drivers or not alarm.state.wake_sleepers(now)
+                        for_drivers or not alarm.timers.wake_sleepers(now)
                     ):
                         alarm.wake()
                         self._hide_deadlines(now)
@@ -340,8 +340,8 @@ class Autojump(trio.abc.Instrument):
 
 def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:
     """Whether more than one driver is due, and there may be callbacks among that."""
-    due = [alarm.state for alarm in asleep if alarm.deadline <= now]
-    return len(due) > 1 and any(state.may_call() for state in due)
+    due = [alarm.timers for alarm in asleep if alarm.deadline <= now]
+    return len(due) > 1 and any(timers.life.dependents for timers in due)
 
 
 class _AfterRun(trio.abc.Instrument):

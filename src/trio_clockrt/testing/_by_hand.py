@@ -28,7 +28,7 @@ from ._report import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from .._state import State
+    from .._timers import Timers
     from ._autojump import Autojump
     from ._idleness import Idleness
     from ._stand_alone import StandAlone
@@ -92,7 +92,7 @@ class ByHand:
 
     def advance(self, seconds: float) -> None:
         """Stop at each deadline of a clock that no task drives, in this thread."""
-        if any(alarm.state.firing for alarm in self._others.here()):
+        if any(alarm.timers.firing for alarm in self._others.here()):
             raise RuntimeError(
                 "advance() was called from inside a timer's callback, which is part of "
                 "another advance(); set another timer, or use jump()"
@@ -166,15 +166,15 @@ class ByHand:
         """
         others, time = self._others, self._time
         newest, here = others.newest, others.here()
-        if any(alarm.state.busy for alarm in here):
+        if any(alarm.timers.at_work for alarm in here):
             # A callback has called this, or a finalizer that has interrupted something.
             # That goes on first.
             return
         for alarm in here:
             # Ctrl-C may have come in between, and left what had failed before.
-            alarm.state.arm()
-            if alarm.state.failures:
-                failures += alarm.state.take_failures()
+            alarm.timers.rearm()
+            if alarm.timers.failures:
+                failures += alarm.timers.failures.take()
         # Most deadlines are so early that there is no need to count.
         end = there.instant
         soon, passes = -inf, 0
@@ -183,34 +183,34 @@ class ByHand:
             # a signal handler has moved the time.
             deadline = min(map(_deadline, here))
             first = min(here, key=_deadline)
-            if others.newest is not newest or not first.state.alive:
+            if others.newest is not newest or not first.timers.life.alive:
                 newest, here = others.newest, others.here()
                 continue
             if deadline > end and not there.has_come(deadline):
                 break
             passes = passes + 1 if deadline <= soon else 0
             if passes > _MOST_PASSES:
-                failures.append((None, self._endless(first.state)))
+                failures.append((None, self._endless(first.timers)))
                 self._finish(failures)
             soon = _next_to(deadline)
             try:
                 first.fire(time.go_to(deadline))
             except BaseException:
-                self._put_off(failures, first.state)
+                self._put_off(failures, first.timers)
                 self._moved()
                 raise
-            if first.state.failures:
-                failures += first.state.take_failures()
+            if first.timers.failures:
+                failures += first.timers.failures.take()
 
-    def _put_off(self, failures: _Failures, state: State) -> None:
+    def _put_off(self, failures: _Failures, timers: Timers) -> None:
         """Keep them for the next call, or for the blocks of their timers."""
         for group, exc in failures:
-            where = state if group is None else group._state
+            where = timers if group is None else group._timers
             where.failures.append((group, exc))
         failures.clear()
 
-    def _endless(self, state: State) -> RuntimeError:
-        timer = min(state.waiters(), key=attrgetter("when"))
+    def _endless(self, timers: Timers) -> RuntimeError:
+        timer = min(timers.waiters(), key=attrgetter("when"))
         return RuntimeError(
             f"timers have fired {_MOST_PASSES} times at instant {self._time.now()!r}, "
             f"or next to it, and the next one is {describe(timer)}. Does a callback "

@@ -615,8 +615,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             3600.0
         """
         for alarm in self._others.here():
-            if alarm.driver is not None and alarm.state.alive:
-                return Clock(alarm.state, alarm.state.own())
+            if alarm.driver is not None and alarm.timers.life.alive:
+                return Clock(alarm.activation)
         alarm = self._make_lone_alarm()
         clock, alarm.driver = activate_alone(self._time_source, alarm, "to_clock()")
         return clock

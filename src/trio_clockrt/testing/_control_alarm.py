@@ -16,7 +16,7 @@ from trio.lowlevel import (
 from .._alarm import LONG_AGO, DriverAlarm
 
 if TYPE_CHECKING:
-    from .._state import State
+    from .._timers import Timers
 
 
 class Keeper(Protocol):
@@ -38,7 +38,7 @@ class ControlAlarm(DriverAlarm):
     """
 
     _task: Task
-    state: State
+    timers: Timers
 
     def __init__(self, asleep: dict[ControlAlarm, None], keeper: Keeper) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class ControlAlarm(DriverAlarm):
 
     def is_done(self) -> bool:
         """Whether its clock is gone."""
-        return hasattr(self, "state") and not self.state.alive
+        return hasattr(self, "timers") and not self.timers.life.alive
 
     def is_in_use(self) -> bool:
-        """Whether its clock is alive, and has had nothing to do at least once."""
-        return hasattr(self, "state") and self.state.alive
+        """Whether its driver has begun, and its clock is alive."""
+        return hasattr(self, "timers") and self.timers.life.alive
 
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
@@ -68,13 +68,14 @@ class ControlAlarm(DriverAlarm):
         self.deadline = -inf
         self._asleep.pop(self, None)
 
-    async def sleep(self, state: State) -> None:
-        self._task = current_task()
-        self.state = state
-        # From here on it can be moved; what has happened before, the state sees.
+    def open(self, timers: Timers) -> None:
+        self._task, self.timers = current_task(), timers
+
+    async def sleep(self) -> None:
+        # From here on it can be moved; what has happened before, the timers see.
         self.deadline = inf
         self._asleep[self] = None
-        state.arm()
+        self.timers.rearm()
         await wait_task_rescheduled(self._abort)
 
     def _abort(self, _: object) -> Abort:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
-    from .._state import State
+    from .._timers import Timers
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
@@ -31,9 +31,9 @@ _NEXT_TIMERS = 10
 _STARTED = ("trio", "trio_clockrt")
 
 
-def report(time: VirtualTime, states: list[State], seed: int) -> str:
+def report(time: VirtualTime, states: list[Timers], seed: int) -> str:
     """What time it is, where the tasks of this run wait, and which timers come next."""
-    timers = [timer for state in states for timer in state.waiters()]
+    timers = [timer for each in states for timer in each.waiters()]
     lines = [
         f"it is instant {time.instant()!r}; system time {time.tell()}; seed {seed}"
     ]
@@ -99,13 +99,13 @@ def _tasks() -> Iterator[str]:
             yield f"{count} tasks {name} wait {where}"
 
 
-def threads_that_wait(states: Iterable[State]) -> list[int]:
+def threads_that_wait(states: Iterable[Timers]) -> list[int]:
     """Those in `Clock.delay_blocking`, on clocks with these states."""
-    waiters = [waiter for state in states for waiter in state.waiters()]
+    waiters = [waiter for each in states for waiter in each.waiters()]
     return [waiter._thread for waiter in waiters if isinstance(waiter, ThreadWaiter)]
 
 
-def _threads(states: Iterable[State]) -> Iterator[str]:
+def _threads(states: Iterable[Timers]) -> Iterator[str]:
     frames = _current_frames()
     names = {thread.ident: thread.name for thread in all_threads()}
     for ident in threads_that_wait(states):

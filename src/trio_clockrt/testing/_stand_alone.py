@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import TrioToken
 
+    from .._activation import Activation
     from .._driver import ClockDriver
     from .._foreign_loop import LoopAlarm
-    from .._state import State
+    from .._timers import Timers
     from ._idleness import Idleness, NextStep
     from ._virtual_time import VirtualTime
 
@@ -35,12 +36,14 @@ class LoneAlarm(ManualAlarm):
     """Of a clock that no task drives: it knows when that has something to fire."""
 
     deadline = inf
-    state: State
+    timers: Timers
 
     def __init__(self, keeper: StandAlone) -> None:
         super().__init__()
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
+        # The run in which something waits for it.
+        self._token: TrioToken | None = None
         # Holds the driver if nobody else is to do it.
         self.driver: ClockDriver | None = None
         # The run that it was told of last, if that is over. (Not the token, which may
@@ -49,9 +52,9 @@ class LoneAlarm(ManualAlarm):
         # Whether somebody lets it fire, who will look at the deadline afterwards.
         self._firing = False
 
-    def tie(self, driver: ClockDriver, state: State) -> None:
-        super().tie(driver, state)
-        self.state = state
+    def bind(self, driver: ClockDriver, activation: Activation) -> None:
+        super().bind(driver, activation)
+        self.activation, self.timers = activation, activation.timers
         self._keeper.add(self)
         with suppress(RuntimeError):  # without Trio
             self.note_run()
@@ -62,13 +65,13 @@ class LoneAlarm(ManualAlarm):
             self._keeper.alarm_moved(self.deadline)
 
     def note_run(self) -> None:
-        super().note_run()
+        self._token = current_trio_token()
         self._keeper.watch_this_run()
 
     def run(self) -> TrioToken | None:
         """Where it can be told that it is due."""
         run = self._token
-        if run in (None, self._over) and self.state.is_here():
+        if run in (None, self._over) and self.timers.is_here():
             return current_run()
         return None if run is self._over else run
 
@@ -79,36 +82,35 @@ class LoneAlarm(ManualAlarm):
         """
         try:
             self._firing = True
-            if now > self.deadline or not self.state.fire_lone(now):
-                # Not by suppress(), which looks into a callback's exception group, and
-                # raises another one, from Python 3.12 on.
-                try:  # noqa: SIM105
-                    self.state.fire_due(None)
-                except ClockGone:
-                    pass  # just now
+            # Not by suppress(), which looks into a callback's exception group, and
+            # raises another one, from Python 3.12 on.
+            try:  # noqa: SIM105
+                self.timers.fire_due(None)
+            except ClockGone:
+                pass  # just now
         finally:
             self._firing = False
             if self.deadline == inf:
-                self.state.end_if_unused()
+                self.timers.life.end_if_unused()
 
     def _fire_if_due(self) -> None:
-        state, now = self.state, self.state.now()
-        if self.deadline <= now and not state.busy and state.is_usable():
+        timers, now = self.timers, self.timers.now()
+        if self.deadline <= now and not timers.at_work and timers.is_usable():
             try:
                 self.fire(now)
             except BaseException as exc:
                 # No code of the user's has called this, so it goes where Ctrl-C would.
                 failure = (None, exc)
-                state.failures.append(failure)
+                timers.failures.append(failure)
                 self._raise_in_program(failure)
             self._keeper.alarm_moved(self.deadline)
 
     def _raise_in_program(self, failure: tuple[object, BaseException]) -> None:
         # Until then it is kept, as the block of the timers may end before.
-        if failure in self.state.failures:
+        if failure in self.timers.failures:
             main = main_task()
             if raise_in_program(failure[1]):
-                self.state.failures.remove(failure)
+                self.timers.failures.remove(failure)
             elif main is not None and is_about_to_go_on(main):
                 post(current_trio_token(), partial(self._raise_in_program, failure))
 
@@ -129,7 +131,10 @@ class LoneLoopAlarm(LoneAlarm):
         super().move(deadline)
         self._loop.move(deadline)
 
-    def wake_soon(self, _: object = None) -> None:
+    def has_moved(self) -> None:
+        self._loop.has_moved()
+
+    def wake_soon(self) -> None:
         self._loop.wake_soon()
 
 
@@ -178,7 +183,9 @@ class StandAlone:
         return [
             alarm
             for weak in tuple(self._lone)
-            if (alarm := weak()) is not None and alarm.state.is_here()
+            if (alarm := weak()) is not None
+            and alarm.timers.life.alive
+            and alarm.timers.is_here()
         ]
 
     def begin_run(self) -> bool:
@@ -209,14 +216,14 @@ class StandAlone:
         deadlines += [alarm.deadline for alarm in self._all_lone() if alarm.run()]
         return min(deadlines, default=inf)
 
-    def states(self) -> list[State]:
-        states = [alarm.state for alarm in tuple(self._asleep)]
-        return states + [alarm.state for alarm in self._all_lone()]
+    def states(self) -> list[Timers]:
+        states = [alarm.timers for alarm in tuple(self._asleep)]
+        return states + [alarm.timers for alarm in self._all_lone()]
 
     def only_periodic(self) -> bool:
-        states = [alarm.state for alarm in tuple(self._asleep)]
-        states += [alarm.state for alarm in self._all_lone() if alarm.run()]
-        return all(state.only_periodic() for state in states)
+        states = [alarm.timers for alarm in tuple(self._asleep)]
+        states += [alarm.timers for alarm in self._all_lone() if alarm.run()]
+        return all(timers.only_periodic() for timers in states)
 
     def ring(self) -> None:
         """Time has moved: tell whoever is due, wherever that is."""
@@ -300,7 +307,7 @@ class StandAlone:
     def _all_lone(self) -> Iterator[LoneAlarm]:
         for weak in tuple(self._lone):
             alarm = weak()
-            if alarm is not None and alarm.state.alive:
+            if alarm is not None and alarm.timers.life.alive:
                 yield alarm
 
 

@@ -1,0 +1,63 @@
+"""One activation of a clock: what its `Clock` objects, its driver and its blocks share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._end_of_run import note_run
+from ._place import Place
+from ._timers import Alarm, Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._affinity import Affinity
+    from ._time_source import TimeSource
+
+
+class Activation:
+    """A clock that has been activated, and what people are told about it.
+
+    What waits for a timer holds this and never a `Clock`, so that waiting makes nothing
+    an owner.
+
+    Args:
+        source: What time it is.
+        alarm: What wakes the driver.
+        current: Tells places apart, see `Place`; these are Trio runs if a task *drives*
+            the clock, and threads if a caller does.
+        on_run_clock: Whether its instants are those of the Trio run.
+        name: What activated the clock, for people to read.
+        affinity: Which core it has been relocated to.
+    """
+
+    def __init__(
+        self,
+        source: TimeSource,
+        alarm: Alarm,
+        current: Callable[[], object],
+        *,
+        driven: bool,
+        shared: bool,
+        on_run_clock: bool,
+        name: str,
+        affinity: Affinity | None,
+    ) -> None:
+        self.source = source
+        self.alarm = alarm
+        self.on_run_clock = on_run_clock
+        self.notes_origins = alarm.notes_origins
+        self.name = name
+        self.affinity = affinity
+        self.shared = shared
+        self.timers = Timers(
+            source.now, Place(current), alarm, driven=driven, shared=shared
+        )
+        if driven and shared:
+            note_run(self.timers.life)
+
+    def __str__(self) -> str:
+        pending = self.timers.counts()[0]
+        timers = "1 timer" if pending == 1 else f"{pending} timers"
+        alive = "alive" if self.timers.life.alive else "gone"
+        return f"{self.source.name}, {timers}, {alive}"

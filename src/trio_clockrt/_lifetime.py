@@ -1,0 +1,222 @@
+"""How long a clock lives: its owners, those who are told of its end, and the end.
+
+A clock is alive until its driver ends, or until nothing uses it any more. It is used
+while it has an owner, a pending timer, a waiting task, or an open nursery of timers.
+
+Each open `Clock` object is an owner, and has a key of its own in a dictionary. To close a
+`Clock` takes the key out, in one step, in any thread: so the last one that goes finds
+the dictionary empty, and tells the clock's place. A `Clock` that is dropped closes itself
+when Python collects it. (Python's own count of references was asked before. But without
+the GIL, a thread that drops the last reference to an object of another thread's leaves
+that to the other thread, which may be asleep.)
+
+The end may come at any moment, in any thread, and from two threads at once: one of them
+gets the one item that there is to pop. The clock counts as gone before anybody is told.
+Whatever waits is in a dictionary, and to take it out is to claim it. So what begins to
+wait as the clock ends either is claimed here, or claims itself back and is refused: a
+task is put into the dictionary first, and looks whether the clock is gone after that;
+the end says that the clock is gone first, and looks into the dictionary after that. (For
+this order, and without the GIL, it takes no more than that a thread which sees a change
+of a dictionary also sees what the other thread had done before that change. The locks
+of dictionaries see to that.)
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet, ref
+
+from ._errors import ClockGone
+from ._post import post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.lowlevel import TrioToken
+
+    from ._timer_group import TimerGroup
+    from ._timers import Timers
+
+
+class Listener(Protocol):
+    """What is told of the end."""
+
+    @property
+    def _run(self) -> TrioToken | None:
+        """The run where it has to be told; None is the place of the clock."""
+        ...
+
+    def _clock_gone(self) -> None: ...
+
+    def _give_up(self) -> None:
+        """Its run is over: it will never wait again."""
+        ...
+
+
+class Lifetime:
+    """Whether a clock is alive, and for how long."""
+
+    def __init__(self, timers: Timers, wake_soon: Callable[[], object]) -> None:
+        # These hold this, and are to be freed without the garbage collector.
+        self._timers = ref(timers)
+        # Lets the driver look whether the clock is used; from any thread, and at any
+        # moment.
+        self.wake_soon = wake_soon
+        self.owners: dict[object, None] = {}
+        # In the order in which they have come. What keeps the clock alive...
+        self.dependents: dict[Listener, None] = {}
+        # ...and what does not.
+        self.watchers: dict[Listener, None] = {}
+        # The groups that are open, whose timers hold what is the user's.
+        self.groups: dict[TimerGroup, None] = {}
+        self._because = ""
+        # Taken out by the one who ends it.
+        self._left: list[None] = [None]
+        _alive.add(self)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._left)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it has an owner, a timer, a waiter or an open nursery.
+
+        (An open `TimerGroup` without timers is nothing that anybody waits for.)
+        """
+        if self.owners or self.dependents:
+            return True
+        timers = self._timers()
+        return timers is not None and timers.any_pending()
+
+    def gone(self) -> ClockGone:
+        """What to raise once the clock is gone."""
+        return ClockGone(
+            "this clock is gone, and no timer on it can fire any more: " + self._because
+        )
+
+    def own(self) -> object:
+        """One more owner: the key to `disown` it with."""
+        key = object()
+        self.owners[key] = None
+        return key
+
+    def disown(self, key: object) -> None:
+        self.owners.pop(key, None)
+        if not self.owners:
+            self.wake_soon()
+
+    def join(self, dependent: Listener) -> None:
+        """Keep the clock alive, and be told of its end, until `leave`."""
+        self._listen(self.dependents, dependent)
+
+    def leave(self, dependent: Listener) -> None:
+        """Idempotent."""
+        if self.dependents.pop(dependent, self) is None:
+            self.look_if_unused()
+
+    def watch(self, watcher: Listener) -> None:
+        """Be told of the end, without keeping the clock alive."""
+        self._listen(self.watchers, watcher)
+
+    def look_if_unused(self) -> None:
+        """Nothing may use it any more, from now on: let the driver look."""
+        if not self.owners and not self.in_use:
+            self.wake_soon()
+
+    def end_if_unused(self) -> None:
+        if not self.in_use:
+            self.end(
+                "every Clock object of it had been closed or dropped, and nothing was "
+                "pending; give whoever needs it a clone() of their own"
+            )
+
+    def end(self, because: str) -> None:
+        """The clock is gone: tell everything that waits. Idempotent."""
+        timers = self._timers()
+        try:
+            self._left.pop()
+        except IndexError:
+            return
+        assert timers is not None
+        # Of a run that has crashed there is nothing to be told.
+        here = timers.is_here()
+        self._because = because
+        timers.place = None
+        self._let_go()
+        for seq in list(timers.tasks):
+            waiter = timers.tasks.pop(seq, None)
+            if waiter is not None:
+                self._tell(waiter, here)
+        for listeners in (self.dependents, self.watchers):
+            for listener in list(listeners):
+                if listeners.pop(listener, self) is None:
+                    self._tell(listener, here)
+        timers.forget_all()
+
+    def forget_run(self, run: TrioToken) -> None:
+        """A Trio run is over, and has perhaps left something behind."""
+        timers = self._timers()
+        if timers is None:
+            return
+        if timers.home == run:
+            self.end("the Trio run that activated it has ended")
+        waiting: list[Listener] = [
+            *list(timers.tasks.values()),
+            *list(self.dependents),
+            *list(self.watchers),
+        ]
+        for listener in waiting:
+            if listener._run == run:
+                listener._give_up()
+
+    def forked(self) -> None:
+        """This is a child of the process with the driver, and nothing but a copy.
+
+        There is nothing to be told, and what wakes the driver, or a task, would wake one
+        in the parent process.
+        """
+        self._because = (
+            f"it was activated in another process, of which process {os.getpid()} is a "
+            "fork; activate a clock here, or start processes in another way than fork"
+        )
+        self._left.clear()
+        timers = self._timers()
+        if timers is not None:
+            timers.place = None
+            timers.forked()
+        self.dependents, self.watchers = {}, {}
+        self.wake_soon = int
+
+    def _listen(self, listeners: dict[Listener, None], listener: Listener) -> None:
+        listeners[listener] = None
+        if not self.alive and listeners.pop(listener, self) is None:
+            # It has ended just now, without seeing this one.
+            # (All that wait in the clock's own run are told before that ends.)
+            self._tell(listener, False)
+
+    def _tell(self, listener: Any, here: bool) -> None:
+        if listener._run is not None:
+            post(listener._run, listener._clock_gone)
+        elif here:
+            listener._clock_gone()
+
+    def _let_go(self) -> None:
+        """What can never fire holds nothing alive."""
+        for group in list(self.groups):
+            self.groups.pop(group, None)
+            group._let_go()
+
+
+_alive: WeakSet[Lifetime] = WeakSet()
+
+
+def _forked() -> None:
+    for life in list(_alive):
+        life.forked()
+
+
+with suppress(AttributeError):  # on Windows
+    os.register_at_fork(after_in_child=_forked)
