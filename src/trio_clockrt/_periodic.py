@@ -246,7 +246,8 @@ class PeriodicTimer(Uncopied):
             await wait_task_rescheduled(waiter.abort)
         finally:
             self._waiting = None
-        return not waiter.was_early
+        # (On a shared clock, it may have been reset as the task was being woken.)
+        return not (waiter.was_early or (self._timers.lock and self._resets))
 
     @enable_ki_protection
     def reset(self) -> None:

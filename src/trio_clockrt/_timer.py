@@ -233,9 +233,6 @@ class Timer(Hinted, Uncopied):
     @staticmethod
     def _nothing() -> Any: ...
 
-    def _restart(self, when: float) -> None:
-        """It has been reset to this instant."""
-
     def __repr__(self) -> str:
         pending = "pending" if self.pending else "not pending"
         if self._context is _NO_CONTEXT:
@@ -277,9 +274,6 @@ class PeriodicCallback(Timer):
         self._grid = grid
         self._detour = -1
 
-    def _restart(self, when: float) -> None:
-        self._grid.restart_at(when)
-
     def _comes_up(self, seq: int) -> bool:
         group = self._group
         if group._detour:
@@ -298,8 +292,11 @@ class PeriodicCallback(Timer):
         with timers.lock or _NO_LOCK:
             if self._seq != seq or seq not in pending:
                 return False  # cancelled or reset, while we looked at the clock
-            self._grid.advance(now, missed=self._grid.whole_period_late(now))
-            when, new = self._grid.next_tick, timers.number()
+            grid, new = self._grid, timers.number()
+            if grid.next_tick != self.when:  # it has been reset
+                grid.restart_at(self.when)
+            grid.advance(now, missed=grid.whole_period_late(now))
+            when = grid.next_tick
             pending[new] = self
             if self._seq == seq:  # or a finalizer has reset it just now
                 self._seq, self.when = new, when

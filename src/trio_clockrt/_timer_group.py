@@ -242,12 +242,12 @@ class TimerGroup(Hinted, Uncopied):
             self._check_again()
             new = timers.number()
             pending[new] = timer
-            # In one step, as a finalizer may reset it too.
+            before = timer.when
+            # Each in one step, as a finalizer may reset it too, before or in between.
             old, timer._seq = timer._seq, new
-            before, timer.when = timer.when, when
+            timer.when = when if timer._seq == new else timer.when
             if timer._detour > 0:
                 timer._detour = 0
-            timer._restart(when)
             replaced = pending.pop(old, None)
         try:
             timers.file(when, new, self._id)

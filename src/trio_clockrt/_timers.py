@@ -30,10 +30,8 @@ its own clock, or so many timers, and other tasks get a turn.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import nullcontext
 from heapq import heappush
-from itertools import count
-from math import inf
+from math import inf, nan
 from time import sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +39,7 @@ from ._errors import ClockGone
 from ._failures import Failures
 from ._lifetime import Lifetime
 from ._lock import RLock
+from ._numbers import Numbers
 from ._place import Place
 from ._queue import FEW, RUN, Entry, Queue
 
@@ -187,22 +186,12 @@ class Timers:
         self.current: Callable[[], object] = place.current
         # ...this, which is None once the clock is gone.
         self.place: object | None = place.this
-        number = count(1).__next__
         # For timers that change together with their entries.
-        self.lock: RLock | None = None
+        self.lock: RLock | None = RLock() if shared else None
         if shared:
-            self.lock = lock = RLock()
-            self.place = _ANYWHERE
-
-            def number_of_any_thread() -> int:
-                # Without the GIL, two threads might be given the same number.
-                with lock:
-                    return number()
-
-            self.current = _anywhere
-            self.number: Callable[[], int] = number_of_any_thread
-        else:
-            self.number = number
+            self.current, self.place = _anywhere, _ANYWHERE
+        self.numbers = Numbers(self.lock)
+        self.number = self.numbers.next
         self.tasks: dict[int, Waiter] = {}
         self.groups: dict[int, dict[int, Any]] = {TASKS: self.tasks}
         self.queue = Queue(self.groups)
@@ -217,8 +206,6 @@ class Timers:
         self.failures = Failures()
         self.defect: BaseException | None = None
         self.life = Lifetime(self, alarm.wake_soon)
-        # How many numbers were none of a registration.
-        self._skipped = 0
         self.fired = 0
         self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
         self.lateness_max = 0.0
@@ -319,7 +306,8 @@ class Timers:
         """Entries have been claimed, the first of which is filed for this deadline."""
         if self.lock and not self.is_here():
             # (One is enough: to count them exactly is not worth a message each.)
-            self._leave(filed, filed)
+            # (Nothing makes a loop that is not Trio's sleep for longer.)
+            self._leave(filed, filed if self.driven else nan)
             return
         queue = self.queue
         queue.dead += how_many
@@ -339,10 +327,12 @@ class Timers:
         self.inbox.append(what)
         if self.is_here():
             return  # the one who is busy looks
-        crowded = len(self.inbox) > _MESSAGES
-        if when <= self.alarm.deadline or crowded:
+        # In this order: see above.
+        deadline, crowd = self.alarm.deadline, len(self.inbox)
+        urgent = when < deadline or (when == deadline and what is when)
+        if urgent or crowd > _MESSAGES:
             self.alarm.tell(self.read)
-            if self.driven and len(self.inbox) > 2 * _MESSAGES:
+            if self.driven and crowd > 2 * _MESSAGES:
                 sleep(_PAUSE)
 
     # --- the place ---
@@ -475,12 +465,13 @@ class Timers:
                     f"`now` must not be ahead of the clock, which is at {begin!r}, but "
                     f"it is {now!r}; leave it out to fire what is due"
                 )
-            self._end_pass()
-        if self._until is None:
-            self._limit = self._number_of_none()
-            self._until = begin if now is None else now
         try:
             self.firing = self.busy = True
+            if now is not None:
+                self._end_pass()
+            if self._until is None:
+                self._limit = self.numbers.other()
+                self._until = begin if now is None else now
             self._turn(begin)
         except BaseException:
             # Outside of Trio: Ctrl-C, or something like it from a callback.
@@ -608,21 +599,15 @@ class Timers:
 
     def counts(self) -> tuple[int, int, int, int]:
         """How many are pending, and have been registered, fired and cancelled."""
-        pending, fired = sum(map(len, list(self.groups.values()))), self.fired
-        registered = self._number_of_none() - self._skipped
+        registered, fired = self.numbers.registered(), self.fired
+        pending = sum(map(len, list(self.groups.values())))
         return pending, registered, fired, registered - fired - pending
 
     def new_group(self, pending: dict[int, Any]) -> int:
         """The number of a group whose timers are in this dictionary."""
-        number = self._number_of_none()
+        number = self.numbers.other()
         self.groups[number] = pending
         return number
-
-    def _number_of_none(self) -> int:
-        """A number that is none of a registration."""
-        with self.lock or nullcontext():
-            self._skipped += 1
-            return self.number()
 
     def forget_all(self) -> None:
         """The clock is gone. From any thread, and at any moment."""
