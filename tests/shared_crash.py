@@ -124,7 +124,7 @@ def a_guest_run_is_dropped() -> None:
         todo.pop(0)()
     thread = InThread(lambda: clocks[0].delay_blocking(inf))
     state = clocks[0]._timers
-    while not state._dependents:
+    while not state.tasks:
         pass
     todo.clear()
     with warnings.catch_warnings():

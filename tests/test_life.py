@@ -404,9 +404,11 @@ async def test_a_defect_and_a_group_with_cancellations_in_it(
 async def test_a_defect_while_others_are_told_of_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def clock_gone(self: object) -> None:
+    def clock_gone(self: EndWaiter) -> None:
+        original(self)
         raise Defect
 
+    original = EndWaiter._clock_gone
     monkeypatch.setattr(EndWaiter, "_clock_gone", clock_gone)
     async with trio.open_nursery() as nursery:
         with pytest.raises(Defect):

@@ -16,6 +16,7 @@ from stepwise_run import StepwiseRun
 from test_guest_mode import Host
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, TimerGroup
+from trio_clockrt._queue import Queue
 from trio_clockrt._time_source import SystemSource
 
 # --- without Trio: the caller advances ---
@@ -235,9 +236,9 @@ def test_ctrl_c_does_not_lose_what_others_have_said(
 
     clock, driver = InactiveClock.new_shared().activate_manual()
     thread = InThread(partial(clock.delay_blocking, 1))
-    while not clock._timers._postponed:
+    while not clock._timers.inbox:
         pass
-    monkeypatch.setattr(clock._timers._queue, "add", interrupted)
+    monkeypatch.setattr(Queue, "push", interrupted)
     with pytest.raises(KeyboardInterrupt):
         driver.advance_timers()
     time.now += 1

@@ -32,6 +32,7 @@ from trio.lowlevel import (
     current_task,
     current_trio_token,
     enable_ki_protection,
+    in_trio_task,
     remove_instrument,
     reschedule,
     wait_task_rescheduled,
@@ -110,9 +111,10 @@ class TrioAlarm(DriverAlarm):
 
     def close(self) -> None:
         self.deadline = -inf
-        self._scope.__exit__(None, None, None)
-        with suppress(KeyError):  # if Trio has dropped it
-            remove_instrument(self._bell)
+        if in_trio_task():  # or the run has been dropped
+            self._scope.__exit__(None, None, None)
+            with suppress(KeyError):  # if Trio has dropped it
+                remove_instrument(self._bell)
         del self._timers, self._bell
 
     def _enter(self) -> None:

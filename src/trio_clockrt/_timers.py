@@ -18,7 +18,7 @@ the deadline was moved before the entry was left, and so the other thread sees t
 and tells the place. This takes two things of the threads: that a look at an empty deque and
 an `append` to it come one after the other, and that a thread sees what the other had done
 before. Without the GIL, the lock of the deque gives both, if both sides take it; so the
-last look is a `popleft`, and not `bool`. With the GIL, there is nothing to ask for.
+last look is at `inbox[0]`, and not `bool`. With the GIL, there is nothing to ask for.
 
 A *pass* fires what was due when it began. It has a limit: the number of the last
 registration before it. What is registered later, for now or for the past, is set aside
@@ -363,13 +363,16 @@ class Timers:
             return False
         try:
             while how_many:
-                item = inbox.popleft()
+                item = inbox[0]
                 found = True
                 how_many -= 1
                 if type(item) is tuple:
                     queue.push(item)
                 elif item is not None:
                     queue.dead += 1
+                # Only now, as Ctrl-C, outside of Trio, must not lose what another thread
+                # has left. An entry that is filed twice does no harm.
+                inbox.popleft()
         except IndexError:
             pass
         queue.sweep_if_worth_it()
