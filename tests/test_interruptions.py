@@ -32,7 +32,7 @@ from trio_clockrt import (
     open_clock,
 )
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._queue import Queue
+from trio_clockrt._timers import Timers
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -127,7 +127,8 @@ class Scenario:
     def check_that_nothing_is_left(self) -> None:
         for clock in self.clocks:
             assert not clock.alive
-            assert clock._timers._dependents == clock._timers._watchers == {}
+            life = clock._timers.life
+            assert life.dependents == life.watchers == {}
         for driver in self.drivers:
             assert driver.statistics().pending == 0
         for timers in self.timers:
@@ -277,7 +278,7 @@ NO_PLACES = {
     (str(path), number)
     for path in SOURCE.glob("*.py")
     for number, line in enumerate(path.read_text().splitlines(), 1)
-    if re.fullmatch(r" *self\.(firing = self\.)?_(changing|reading) = False", line)
+    if re.fullmatch(r" *self\.(firing = self\.)?busy = False", line)
 }
 # ...and whoever is interrupted as these begin has not left the block.
 EXITS = {"__exit__", "_close"}
@@ -393,9 +394,9 @@ def test_ctrl_c_waits_until_it_is_done(
             async with clock.open_timers(on_exit="cancel") as timers:
                 timer = timers.call_later(2, int)
                 await trio.testing.wait_all_tasks_blocked()
-                for name in ("add", "discard", "due"):
-                    original = getattr(Queue, name)
-                    monkeypatch.setattr(Queue, name, interrupted(original))
+                for name in ("file", "killed", "fire_due"):
+                    original = getattr(Timers, name)
+                    monkeypatch.setattr(Timers, name, interrupted(original))
                 use(driver, timers, timer)
                 monkeypatch.undo()
                 done.append(what)
