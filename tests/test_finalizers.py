@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from at_each_line import traced
 from trio.testing import MockClock
 
 from trio_clockrt import (
@@ -25,10 +26,12 @@ from trio_clockrt import (
     TimerNursery,
     _timer_nursery,
     _queue,
+    _timers,
     _waiters,
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
+from trio_clockrt._lifetime import Lifetime
 from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timer import PeriodicCallback
@@ -38,7 +41,7 @@ from trio_clockrt._queue import Queue
 
 
 class Finalizer:
-    """Runs once, as soon as anybody changes or asks the queue, and while that lasts."""
+    """Runs once, in the middle of something."""
 
     def __init__(self, driver: ClockDriver, does: Callable[[], object]) -> None:
         self.driver = driver
@@ -48,32 +51,12 @@ class Finalizer:
     def __call__(self) -> None:
         if not self.ran:
             self.ran = True
-            with pytest.raises(RuntimeError):
+            # Perhaps they are refused, in the middle of the work on the queue.
+            with suppress(RuntimeError):
                 _ = self.driver.next_deadline
-            with pytest.raises(RuntimeError):
+            with suppress(RuntimeError):
                 self.driver.advance_timers()
             self.does()
-
-    def arm(self, monkeypatch: pytest.MonkeyPatch, *methods: str) -> None:
-        for name in methods:
-            original = getattr(Queue, name)
-            monkeypatch.setattr(Queue, name, self._before(original))
-
-    def _before(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any) -> Any:
-            self()
-            return method(*args)
-
-        return wrapper
-
-
-CALLS = {
-    "call_at": ["add"],
-    "reset": ["discard", "add", "next_deadline"],
-    "cancel": ["discard", "next_deadline"],
-    "advance_timers": ["next_deadline"],
-    "next_deadline": ["next_deadline"],
-}
 
 
 # How many timers each of them registers and cancels.
@@ -82,44 +65,44 @@ COUNTED = {"call_at": (1, 0), "register": (1, 0), "reset": (1, 1), "cancel": (0,
 
 @pytest.mark.parametrize("does", ["register", "reset", "cancel"])
 @pytest.mark.parametrize(
-    ("call", "method"),
-    [(call, method) for call, methods in CALLS.items() for method in methods],
+    "call", ["call_at", "reset", "cancel", "advance_timers", "next_deadline"]
 )
 async def test_it_is_done_when_the_call_has_returned(
-    call: str,
-    method: str,
-    does: str,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    call: str, does: str, mock_clock: MockClock
 ) -> None:
-    calls: list[str] = []
-    async with InactiveClock().activate() as (clock, driver):
+    async def attempt(here: int) -> bool:
+        calls: list[str] = []
+        start = clock.instant()
+        before = driver.statistics()
         async with clock.open_timers() as timers:
-            own = timers.call_at(5, calls.append, "own")
-            other = timers.call_at(10, calls.append, "other")
+            own = timers.call_at(start + 5, calls.append, "own")
+            other = timers.call_at(start + 10, calls.append, "other")
             await trio.testing.wait_all_tasks_blocked()  # the driver is asleep
             uses: dict[str, Callable[[], object]] = {
-                "register": lambda: timers.call_at(3, calls.append, "new"),
+                "register": lambda: timers.call_at(start + 3, calls.append, "new"),
                 "reset": lambda: other.reset(3),
                 "cancel": other.cancel,
             }
             finalizer = Finalizer(driver, uses[does])
-            finalizer.arm(monkeypatch, method)
             uses = {
-                "call_at": lambda: timers.call_at(4, calls.append, "own"),
+                "call_at": lambda: timers.call_at(start + 4, calls.append, "own"),
                 "reset": lambda: own.reset(4),
                 "cancel": own.cancel,
                 "advance_timers": driver.advance_timers,
                 "next_deadline": lambda: driver.next_deadline,
             }
-            uses[call]()
-            monkeypatch.undo()
-            assert finalizer.ran
+            with traced(finalizer, here) as lines:
+                uses[call]()
+            if not finalizer.ran:
+                timers.cancel_timers()
+                return False
             # All of it has been counted, once.
             statistics = driver.statistics()
             own_part, its_part = COUNTED.get(call, (0, 0)), COUNTED[does]
-            assert statistics.registered == 2 + own_part[0] + its_part[0]
-            assert statistics.cancelled == own_part[1] + its_part[1]
+            registered = statistics.registered - before.registered
+            assert registered == 2 + own_part[0] + its_part[0]
+            cancelled = statistics.cancelled - before.cancelled
+            assert cancelled == own_part[1] + its_part[1]
             assert other.pending == (does != "cancel")
             first = {"call_at": 4, "reset": 4, "cancel": 10}.get(call, 5)
             if does != "cancel":
@@ -132,6 +115,13 @@ async def test_it_is_done_when_the_call_has_returned(
             if (call, does) != ("cancel", "cancel"):
                 assert len(calls) == 1
             timers.cancel_timers()
+        return here <= len(lines)
+
+    async with InactiveClock().activate() as (clock, driver):
+        here = 1
+        while await attempt(here):
+            here += 1
+    assert here > 10
 
 
 async def test_while_the_alarm_is_being_set(
@@ -198,26 +188,14 @@ async def test_reset_to_the_present_as_it_is_being_woken(
         ("one-shot", "cancel_timers"),
         ("periodic", "cancel"),
         ("periodic", "cancel_timers"),
+        ("one-shot", "reset"),
         ("periodic", "reset"),
     ],
 )
-async def test_at_each_line_of_firing(what: str, how: str) -> None:
+def test_at_each_line_of_firing(what: str, how: str) -> None:
     """Where newer Pythons may collect garbage; here, a trace function does it."""
 
-    async def attempt(here: int) -> bool:
-        lines = 0
-
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            nonlocal lines
-            if frame.f_code not in firing:
-                return trace if frame.f_code in around else None
-            if event == "line":
-                lines += 1
-                if lines == here:
-                    sys.settrace(None)
-                    uses[how]()
-            return trace
-
+    def attempt(here: int) -> bool:
         now[0] = 0.0
         clock, driver = InactiveClock().activate_manual()
         with clock.timer_group() as timers:
@@ -231,44 +209,30 @@ async def test_at_each_line_of_firing(what: str, how: str) -> None:
                 "reset": lambda: timer.reset(5),
             }
             now[0] = 10.0
-            before = sys.gettrace()
-            sys.settrace(trace)
-            try:
+            with traced(uses[how], here) as lines:
                 driver.advance_timers()
-            finally:
-                sys.settrace(before)
-            if how == "reset" and here <= lines and what == "periodic":
+            done = here > len(lines)
+            if how == "reset" and not done:
                 assert timer.pending
+                assert timer.when in (15, 20)
+                assert driver.next_deadline == timer.when
+            elif how.startswith("cancel") and not done:
+                assert not timer.pending
             timer.cancel()
         assert driver.statistics().pending == 0
         clock.close()
         with pytest.raises(ClockGone):
             driver.advance_timers()
-        return here <= lines
+        return not done
 
-    firing = {Timer._fire.__code__, PeriodicCallback._fire.__code__}
-    around = {Timers.fire_due.__code__, ClockDriver.advance_timers.__code__}
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         for name in "instant", "now":
             patch.setattr(SystemSource, name, staticmethod(lambda: now[0]))
         here = 1
-        while await attempt(here):
+        while attempt(here):
             here += 1
-    assert here > 4
-
-
-async def test_a_periodic_timer_is_cancelled_as_it_is_registered_again(
-    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with InactiveClock().activate() as (clock, driver):
-        async with clock.open_timers() as timers:
-            timer = timers.call_every(1, int)
-            finalizer = Finalizer(driver, timer.cancel)
-            finalizer.arm(monkeypatch, "add")
-            mock_clock.jump(1)
-        assert finalizer.ran
-        assert driver.statistics().pending == 0
+    assert here > 20
 
 
 async def test_between_two_turns(
@@ -280,8 +244,15 @@ async def test_between_two_turns(
                 timers.call_at(1, int)
             await trio.testing.wait_all_tasks_blocked()
             mock_clock.jump(1)
-            finalizer = Finalizer(driver, lambda: timers.call_at(2, int))
-            finalizer.arm(monkeypatch, "next_deadline")
+            todo = [lambda: timers.call_at(2, int)]
+            rearm = Timers.rearm
+
+            def rearming(self: Timers) -> None:
+                if todo:
+                    todo.pop()()
+                rearm(self)
+
+            monkeypatch.setattr(Timers, "rearm", rearming)
             assert driver.advance_timers() == 1
             monkeypatch.undo()
             assert driver.statistics().fired == 1024
@@ -298,57 +269,63 @@ def test_as_ctrl_c_ends_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def callback() -> None:
         timers.call_later(0, calls.append, "late")
-        finalizer.arm(monkeypatch, "add")
+        todo.append(lambda: timers.call_later(0, calls.append, "finalizer's"))
         interrupted.append(True)
+
+    def ending(self: Timers) -> None:
+        if todo:
+            todo.pop()()
+        end_pass(self)
 
     calls: list[str] = []
     interrupted: list[bool] = []
+    todo: list[Callable[[], object]] = []
+    end_pass = Timers._end_pass
+    monkeypatch.setattr(Timers, "_end_pass", ending)
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, staticmethod(time))
     clock, driver = InactiveClock().activate_manual()
     with clock.timer_group() as timers:
-        finalizer = Finalizer(
-            driver, lambda: timers.call_later(0, calls.append, "finalizer's")
-        )
         timers.call_later(0, callback)
         timers.call_later(0, calls.append, "due")
         with pytest.raises(KeyboardInterrupt):
             driver.advance_timers()
-        assert finalizer.ran
+        assert not todo
         assert calls == []
         while driver.advance_timers() is not None:
             pass
         assert calls == ["due", "late", "finalizer's"]
 
 
-def test_after_the_last_timer_of_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    original = Queue.due
+def test_after_the_last_timer_of_a_clock() -> None:
+    def attempt(here: int) -> bool:
+        calls: list[str] = []
+        clock, driver = InactiveClock().activate_manual()
+        with clock, clock.timer_group() as timers:
+            timers.call_later(0, calls.append, "last")
+            clock.close()
+            with traced(
+                lambda: timers.call_later(0, calls.append, "one more"), here
+            ) as lines:
+                try:
+                    # Nothing but the finalizer's timer keeps it alive.
+                    while True:
+                        driver.advance_timers()
+                except ClockGone:
+                    assert "one more" in calls or here > len(lines) - 10
+            assert calls[0] == "last"
+        return here <= len(lines)
 
-    def due(self: Queue[Any], now: float) -> Generator[Any, None, None]:
-        yield from original(self, now)
-        finalizer()
-
-    clock, driver = InactiveClock().activate_manual()
-    with clock, clock.timer_group() as timers:
-        timers.call_later(0, calls.append, "last")
-        finalizer = Finalizer(
-            driver, lambda: timers.call_later(0, calls.append, "one more")
-        )
-        monkeypatch.setattr(Queue, "due", due)
-        clock.close()
-        # Nobody but the finalizer's timer keeps it alive.
-        assert driver.advance_timers() is not None
-        assert calls == ["last"]
-        with pytest.raises(ClockGone):
-            driver.advance_timers()
-        assert calls == ["last", "one more"]
+    here = 1
+    while attempt(here):
+        here += 1
+    assert here > 20
 
 
 # --- at any moment ---
 
 
-HOOKS = ["_Equals", "_SortedKeys", "heappush", "heappop", "heapify"]
+HOOKS = ["heappush", "heappop", "heapify"]
 
 
 @pytest.mark.parametrize("spread", [0, 1e-7, 1e-3], ids=["equal", "near", "far"])
@@ -359,21 +336,14 @@ def test_finalizers_that_use_timers_at_any_moment(
     # The garbage collector may run them in the middle of whatever the queue does; so
     # let it run in the middle of this.
     original: Any = getattr(_queue, hook)
-    if isinstance(original, type):
 
-        class Collecting(original):  # type: ignore[misc]
-            def __init__(self, *args: object) -> None:
-                gc.collect(0)
-                super().__init__(*args)
+    def collecting(*args: object) -> object:
+        gc.collect(0)
+        return original(*args)
 
-        monkeypatch.setattr(_queue, hook, Collecting)
-    else:
-
-        def collecting(*args: object) -> object:
-            gc.collect(0)
-            return original(*args)
-
-        monkeypatch.setattr(_queue, hook, collecting)
+    for module in (_queue, _timers):
+        if hasattr(module, hook):
+            monkeypatch.setattr(module, hook, collecting)
 
     class Connection:
         def __init__(self, instant: float) -> None:
@@ -437,8 +407,12 @@ async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
             self.scope.cancel()
 
     def popping(heap: list[float]) -> float:
-        hostages.clear()  # in the middle of taking out whoever is due
+        hostages.clear()  # in the middle of taking out the tasks that are due
         return heapq.heappop(heap)
+
+    def telling(*args: Any) -> None:
+        hostages.clear()  # in the middle of telling them of the end
+        tell(*args)
 
     async def wait(clock: Clock, seconds: float) -> None:
         with trio.CancelScope() as scope:
@@ -453,7 +427,9 @@ async def test_a_finalizer_that_cancels_whoever_is_just_being_woken(
             nursery.start_soon(wait, clock, 1)
             nursery.start_soon(wait, clock, 1.0001)
             await trio.testing.wait_all_tasks_blocked()
+            tell = Lifetime._tell
             monkeypatch.setattr(_queue, "heappop", popping)
+            monkeypatch.setattr(Lifetime, "_tell", telling)
             if not ends_first:
                 mock_clock.jump(2)
                 await trio.testing.wait_all_tasks_blocked()
@@ -569,7 +545,7 @@ async def test_a_finalizer_that_resets_whoever_is_just_being_woken(
         assert driver.statistics().pending == 0
 
 
-@pytest.mark.parametrize("where", [(Timers, "check"), (Queue, "discard")])
+@pytest.mark.parametrize("where", [(Timers, "check"), (Timers, "killed")])
 async def test_a_finalizer_cancels_the_timer_that_is_being_cancelled(
     where: tuple[type[Any], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,16 +18,15 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from at_each_line import traced
 from model_settings import STEPS
 from shared_clock import InThread, in_thread
 from stepwise_run import StepwiseRun
 from trio.testing import MockClock
-from undisturbed import undisturbed
 
 import trio_clockrt
 from trio_clockrt import Clock, ClockDriver, InactiveClock, Timer, TimerNursery
 
-LIBRARY = str(Path(trio_clockrt.__file__).parent)
 
 
 class Scene:
@@ -137,30 +136,6 @@ def at_once(deed: Callable[[Scene], None]) -> Callable[[Scene], Awaitable[None]]
 INTERRUPTED = {name: at_once(deed) for name, deed in DEEDS.items()}
 INTERRUPTED["read"] = from_a_thread
 INTERRUPTED["fire"] = fire
-
-
-@contextmanager
-def traced(interrupt: Callable[[], object], at: int) -> Generator[list[int]]:
-    """Call it at one line of the library's, in this thread; the value counts them."""
-
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.startswith(LIBRARY):
-            return None
-        if event == "line":
-            lines.append(frame.f_lineno)
-            if len(lines) == at:
-                sys.settrace(None)
-                interrupt()
-        return trace
-
-    lines: list[int] = []
-    before = sys.gettrace()
-    with undisturbed():
-        sys.settrace(trace)
-        try:
-            yield lines
-        finally:
-            sys.settrace(before)
 
 
 # At each line, if there is time for it; else at every other one, with these or those

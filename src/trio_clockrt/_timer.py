@@ -164,7 +164,8 @@ class Timer(Hinted, Uncopied):
             when > self.when > timers.alarm.deadline
             and self._detour >= 0
             and self._seq in group._pending
-            and not timers.lock
+            # (It may be just about to fire, or another thread may look at it.)
+            and not (timers.busy or timers.lock)
         ):
             # Later: what is filed in the queue is put right when it comes up.
             self.when, self._detour = when, timers.number()
@@ -175,8 +176,9 @@ class Timer(Hinted, Uncopied):
         group, new = self._group, self._detour
         timers, pending = group._timers, group._pending
         pending[new] = self
-        if self._seq == seq:  # or a finalizer has reset it just now
-            self._seq, self._detour = new, 0
+        # Each in one step, as a finalizer may reset it before or in between.
+        self._seq = new if self._seq == seq else self._seq
+        self._detour = 0 if self._seq == new else self._detour
         if pending.pop(seq, None) is None or self._seq != new:
             pending.pop(new, None)  # a finalizer has cancelled it
         else:
@@ -298,8 +300,9 @@ class PeriodicCallback(Timer):
             grid.advance(now, missed=grid.whole_period_late(now))
             when = grid.next_tick
             pending[new] = self
-            if self._seq == seq:  # or a finalizer has reset it just now
-                self._seq, self.when = new, when
+            # Each in one step, as a finalizer may reset it before or in between.
+            self._seq = new if self._seq == seq else self._seq
+            self.when = when if self._seq == new else self.when
             if pending.pop(seq, None) is None or self._seq != new:
                 pending.pop(new, None)  # a finalizer has cancelled it
                 return False

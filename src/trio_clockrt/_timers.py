@@ -440,9 +440,9 @@ class Timers:
         """The first deadline, of the queue and the inbox."""
         if self.busy:
             raise RuntimeError("next_deadline is not known while timers are changing")
+        self.rearm()
         try:
             self.busy = True
-            self._drain()
             return self._first_deadline()
         finally:
             self.busy = False
