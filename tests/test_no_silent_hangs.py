@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trio
+from conftest import RealTimers
 import trio.testing
 
 from trio_clockrt import InactiveClock, open_clock
@@ -381,11 +382,12 @@ def test_a_report_where_others_are_simulated(
 # --- in real time ---
 
 
-async def test_fail_after_real_says_what_it_waited_for() -> None:
+async def test_fail_after_real_says_what_it_waited_for(real_timers: RealTimers) -> None:
     control = ClockControl()
     async with InactiveClock.from_control(control).activate() as (clock, _):
         with pytest.raises(trio.TooSlowError) as caught:
             with control.fail_after_real(0.01):
+                trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                 await clock.delay(60)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("this has taken more than 0.01 real seconds; the next ")
@@ -407,13 +409,14 @@ NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use aut
     ],
 )
 def test_fail_after_real_says_that_nobody_moves_the_time(
-    arguments: dict[str, Any], seconds: float, says_so: bool
+    arguments: dict[str, Any], seconds: float, says_so: bool, real_timers: RealTimers
 ) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
             with pytest.raises(trio.TooSlowError) as caught:
                 with control.fail_after_real(0.01):
+                    trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                     await trio.sleep(seconds)
             event.set()
         first = str(caught.value).splitlines()[0]
@@ -424,12 +427,15 @@ def test_fail_after_real_says_that_nobody_moves_the_time(
     trio.run(main, clock=control)
 
 
-def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
+def test_fail_after_real_around_a_task_that_moves_the_time(
+    real_timers: RealTimers,
+) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
             with pytest.raises(trio.TooSlowError) as caught:
                 with control.fail_after_real(0.01):
+                    trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                     await control.run_for(60)
             event.set()
         assert "nobody moves" not in str(caught.value)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from conftest import RealTimers
 
 from trio_clockrt.testing import ClockControl
 from trio_clockrt.testing._blame import raise_in_program
@@ -568,7 +569,9 @@ def test_a_cancelled_task_waits_for_its_worker(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("child", [False, True])
-def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
+def test_fail_after_real_ends_it(
+    child: bool, worker: Worker, real_timers: RealTimers
+) -> None:
     async def wait_outside() -> None:
         await trio.to_thread.run_sync(outside)
         ended.append("outside")
@@ -589,6 +592,7 @@ def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
             outside.enough.set()
 
     outside = Worker()
+    worker.when_started = real_timers.are_up
     ended: list[str] = []
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=control)
@@ -610,7 +614,9 @@ async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
 # --- workers that have been left behind ---
 
 
-def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
+def test_a_worker_left_behind_may_still_ask_trio(
+    worker: Worker, real_timers: RealTimers
+) -> None:
     async def answer() -> str:
         await trio.lowlevel.checkpoint()
         return "yes"
@@ -634,6 +640,7 @@ def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
         while limiter.borrowed_tokens:
             await trio.lowlevel.checkpoint()
 
+    worker.when_started = real_timers.are_up
     answers: list[str] = []
     answered = threading.Semaphore(0)
     control = ClockControl(autojump_threshold=0)
@@ -641,11 +648,13 @@ def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
     assert answers == ["yes", "of course"]
 
 
-def test_a_worker_that_comes_back_just_now() -> None:
+def test_a_worker_that_comes_back_just_now(real_timers: RealTimers) -> None:
     """Either it is left behind, or it is not; both are fine."""
     left_behind = set[bool]()
     for seed in range(1000):
-        left_behind.add(comes_back(Worker(), seed))
+        worker = Worker()
+        worker.when_started = real_timers.are_up
+        left_behind.add(comes_back(worker, seed))
         if len(left_behind) == 2:
             return
     raise AssertionError(f"each time the same: {left_behind}")
