@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ._state import State
 
-# A length of time is safe from being rounded away if it is not shorter than this, nor is
-# this part of it: now, and until time gets a hundred thousand years further, or a
+# A length of time cannot be rounded away if it is no shorter than this, and if this
+# part of it is not: now, and until time gets a hundred thousand years on, or a
 # million times as far.
 SHORT = 1e-3
 PART = 1e-6
