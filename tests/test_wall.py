@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_settings import VALUES
 
@@ -206,6 +206,170 @@ def test_what_the_standard_library_tells(start: float, length: int) -> None:
         trio.run(main, clock=control)
 
 
+# The beginning of 1970, where floats tell the instants' own units; and others.
+ATS = [
+    datetime.datetime(1970, 1, 1, tzinfo=UTC),
+    Y2K,
+    datetime.datetime(2024, 5, 17, 3, 4, 5, 678901, tzinfo=UTC),
+    datetime.datetime(1960, 1, 1, tzinfo=UTC),
+]
+
+# What is left until a time so much later, and whether it has come.
+Ask = Callable[[Clock, int], tuple[float, Callable[[], bool]]]
+
+
+def by_seconds(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now + length * MICROSECOND
+    return (when - now).total_seconds(), lambda: clock.system_time() >= when
+
+
+def by_timestamps(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now + length * MICROSECOND
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: clock.system_time() >= when
+
+
+def to_midnight(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    when += (1 + length // 10**12) * DAY
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: clock.system_time() >= when
+
+
+def by_now(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = datetime.datetime.now(UTC)
+    when = now + length * MICROSECOND
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: datetime.datetime.now(UTC) >= when
+
+
+def by_nanoseconds(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    when = (time.time_ns() // 1000 + length) * 1000
+    return (when - time.time_ns()) / 10**9, lambda: time.time_ns() >= when
+
+
+def to_a_microsecond(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = time.time()
+    when = (int(now * 10**6) + length) / 10**6
+    return when - now, lambda: time.time() >= when
+
+
+def to_any_float(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = time.time()
+    when = now + length / 2**20
+    return when - now, lambda: time.time() >= when
+
+
+TO_THE_MICROSECOND = [
+    by_seconds,
+    by_timestamps,
+    to_midnight,
+    by_now,
+    by_nanoseconds,
+    to_a_microsecond,
+]
+
+
+async def to_wait(clock: Clock, left: float) -> None:
+    await clock.delay(left)
+
+
+async def to_sleep(clock: Clock, left: float) -> None:
+    await trio.sleep(left)
+
+
+async def to_run(clock: Clock, left: float) -> None:
+    control = trio.lowlevel.current_clock()
+    assert isinstance(control, ClockControl)
+    await control.run_for(left)
+
+
+async def to_jump(clock: Clock, left: float) -> None:
+    control = trio.lowlevel.current_clock()
+    assert isinstance(control, ClockControl)
+    control.jump(left)
+
+
+def programs(asks: list[Ask], moves: list[Any]) -> st.SearchStrategy[list[Any]]:
+    # A power of ten, as short waits are as many as long ones.
+    length = st.integers(0, 14).flatmap(lambda power: st.integers(1, 10**power))
+    step = st.tuples(st.sampled_from(asks), st.sampled_from(moves), length)
+    return st.lists(step, min_size=1, max_size=5)
+
+
+def check(at: datetime.datetime, start: float, program: list[Any]) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for ask, move, length in program:
+                left, has_come = ask(clock, length)
+                await move(clock, max(left, 0))
+                assert has_come(), (ask, move, clock)
+
+    control = jumping(at)
+    control.jump(start)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
+@settings(VALUES, max_examples=5 * VALUES.max_examples)
+@given(
+    st.sampled_from(ATS),
+    instants,
+    programs(TO_THE_MICROSECOND, [to_wait, to_sleep, to_run, to_jump]),
+)
+def test_a_program_that_waits_in_all_these_ways(
+    at: datetime.datetime, start: float, program: list[Any]
+) -> None:
+    check(at, start, program)
+
+
+@settings(VALUES, max_examples=5 * VALUES.max_examples)
+@given(
+    st.sampled_from(ATS),
+    instants,
+    programs([*TO_THE_MICROSECOND, to_any_float], [to_wait, to_sleep]),
+)
+def test_any_float_that_is_waited_for(
+    at: datetime.datetime, start: float, program: list[Any]
+) -> None:
+    """(What is moved by hand is counted in nanoseconds, and floats may be finer.)"""
+    check(at, start, program)
+
+
+def test_a_loop_until_a_float_that_is_no_nanosecond() -> None:
+    async def main() -> None:
+        await trio.sleep(0.1)
+        when = time.time() + 0.2
+        assert when != 0.3
+        loops = 0
+        while (left := when - time.time()) > 0:
+            await trio.sleep(left)
+            loops += 1
+            assert loops == 1
+
+    control = ClockControl(autojump_threshold=0)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
+def test_each_midnight_by_timestamps() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for days in range(1, 5000):
+                now, when = clock.system_time(), Y2K + days * DAY
+                await clock.delay(when.timestamp() - now.timestamp())
+                assert when <= clock.system_time() <= when + MICROSECOND
+                time.time()
+                await clock.delay(12345.678901 + days / 3)
+
+    control = jumping()
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
 # --- what is told exactly ---
 
 
@@ -218,6 +382,24 @@ def test_what_is_counted_is_told_exactly(lengths: list[int]) -> None:
         control.jump(length * MICROSECOND)
         assert simple.system_time() == simple.system_time()
     assert simple.system_time() == Y2K + sum(lengths) * MICROSECOND
+
+
+@VALUES
+@given(st.sampled_from(ATS), st.lists(st.integers(0, 10**14), max_size=20))
+def test_what_is_counted_is_told_exactly_by_the_standard_library(
+    at: datetime.datetime, lengths: list[int]
+) -> None:
+    control = ClockControl(at)
+    simple = control.to_simple_clock()
+    with control.patch_stdlib():
+        start = time.time_ns()
+        for length in lengths:
+            control.jump(length * MICROSECOND)
+            simple.system_time()
+            time.time()
+        assert time.time_ns() == start + sum(lengths) * 1000
+        assert simple.system_time() == at + sum(lengths) * MICROSECOND
+        assert time.time() == time.time_ns() / 10**9
 
 
 @VALUES
