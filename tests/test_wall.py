@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -293,7 +293,7 @@ async def to_jump(clock: Clock, left: float) -> None:
     control.jump(left)
 
 
-def programs(asks: list[Ask], moves: list[Any]) -> st.SearchStrategy[list[Any]]:
+def programs(asks: Sequence[Ask], moves: list[Any]) -> st.SearchStrategy[list[Any]]:
     # A power of ten, as short waits are as many as long ones.
     length = st.integers(0, 14).flatmap(lambda power: st.integers(1, 10**power))
     step = st.tuples(st.sampled_from(asks), st.sampled_from(moves), length)
@@ -337,6 +337,34 @@ def test_any_float_that_is_waited_for(
 ) -> None:
     """(What is moved by hand is counted in nanoseconds, and floats may be finer.)"""
     check(at, start, program)
+
+
+@pytest.mark.parametrize(
+    ("start", "left"),
+    [
+        (20_451_248, 38.702876329422),
+        (188_485_086, 112.08165144920349),
+        (696_479_738, 105.30471956729889),
+    ],
+)
+def test_what_is_counted_is_a_part_of_a_nanosecond_less(
+    start: int, left: float
+) -> None:
+    control = ClockControl(Y2K)
+    control.jump(start / 10**9)
+    with control.patch_stdlib():
+        when = time.time() + left
+        control.jump(when - time.time())
+        assert time.time() == when
+
+
+@pytest.mark.parametrize("far", [1e250, 1e295, 1e305])
+def test_farther_away_than_any_datetime(far: float) -> None:
+    control = ClockControl()
+    with control.patch_stdlib():
+        for _ in range(3):
+            control.jump(far)
+            assert time.time() == pytest.approx(control.current_time())
 
 
 def test_a_loop_until_a_float_that_is_no_nanosecond() -> None:
