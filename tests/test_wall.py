@@ -19,6 +19,9 @@ from model_settings import VALUES
 from trio_clockrt import Clock, MissedTick, open_clock
 from trio_clockrt.testing import ClockControl
 
+# There is more to choose from.
+MORE_VALUES = settings(VALUES, max_examples=max(300, VALUES.max_examples))
+
 UTC = datetime.timezone.utc
 Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -314,7 +317,7 @@ def check(at: datetime.datetime, start: float, program: list[Any]) -> None:
         trio.run(main, clock=control)
 
 
-@settings(VALUES, max_examples=5 * VALUES.max_examples)
+@MORE_VALUES
 @given(
     st.sampled_from(ATS),
     instants,
@@ -326,7 +329,7 @@ def test_a_program_that_waits_in_all_these_ways(
     check(at, start, program)
 
 
-@settings(VALUES, max_examples=5 * VALUES.max_examples)
+@MORE_VALUES
 @given(
     st.sampled_from(ATS),
     instants,
@@ -413,10 +416,11 @@ def test_what_is_counted_is_told_exactly(lengths: list[int]) -> None:
 
 
 @VALUES
-@given(st.sampled_from(ATS), st.lists(st.integers(0, 10**14), max_size=20))
+@given(st.sampled_from(ATS[:3]), st.lists(st.integers(0, 10**14), max_size=20))
 def test_what_is_counted_is_told_exactly_by_the_standard_library(
     at: datetime.datetime, lengths: list[int]
 ) -> None:
+    """To the nanosecond from 1970 on; before, floats become finer as time goes on."""
     control = ClockControl(at)
     simple = control.to_simple_clock()
     with control.patch_stdlib():

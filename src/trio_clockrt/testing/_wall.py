@@ -224,7 +224,8 @@ def _as_waited_for(
     """The next that can be told, if what has *passed* is just the wait for that."""
     if abs(now) >= _LARGE:
         return now
-    rounding += _to_parts(ulp(passed / _SECOND)) + _PARTS // 2
+    # By no less than a unit of what has passed, and half a nanosecond.
+    rounding += (passed >> 52) + _PARTS // 2
     if rounding < _MICROSECOND // 4:
         following = now // 1000 * 1000 + 1000
         stamp = _timestamp(following) - passed
