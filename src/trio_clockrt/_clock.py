@@ -17,7 +17,7 @@ from ._post import current_run
 from ._shared_timers import SharedTimerGroup, SharedTimerNursery
 from ._simple_clock import SimpleClock
 from ._state import Ownership, State
-from ._timeouts import SHORTEST_OF_TRIO, ScopeTimeout, Timeout
+from ._timeouts import PART, SHORT, ScopeTimeout, Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
 from ._typing import Self
@@ -141,7 +141,9 @@ class Clock(SimpleClock):
         """Whether, as the instants are not those of the Trio run, its timeouts are no
         use either.
         """
-        state = self._open_state()
+        if self._ownership is None:
+            self._refuse()
+        state = self._state
         state.check()
         return not (state.on_run_clock and (state.in_one_run or state.is_here()))
 
@@ -397,7 +399,8 @@ class Clock(SimpleClock):
         seconds = to_seconds(seconds, "seconds")
         if self._timers_drive_timeouts():
             return Timeout(self._state, after=seconds, shield=shield, fail=False)
-        if 0 < seconds < SHORTEST_OF_TRIO:
+        now = self._state.now()
+        if seconds and (seconds < SHORT or now + seconds * PART == now):
             return ScopeTimeout(self._state, after=seconds, shield=shield, fail=False)
         return trio.move_on_after(seconds, shield=shield)
 
@@ -438,12 +441,21 @@ class Clock(SimpleClock):
         """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
 
         If the scope is cancelled by hand, in time, the block is left without an error.
-        (:func:`trio.fail_after` raises one then too.) In the Trio run whose clock it
-        measures with, "in time" is as the block is left: it is too late if the scope's
-        deadline has come by then. Anywhere else, it is as the scope is cancelled.
+        (:func:`trio.fail_after` raises one then too.) Where the clock's own timers
+        cancel the scope, "in time" is as the scope is cancelled.
+
+        In the Trio run whose clock it measures with, Trio cancels the scope, and "in
+        time" is as the block is left: if the scope's deadline has come by then, there
+        is an error. There is one as well if the deadline has come and is then moved, by
+        the block's own clean-up or by another task. The `trio.Cancelled` tells that,
+        from Trio 0.31 on; before, there is an error whenever the deadline has been
+        moved and the scope is cancelled, by hand or not. All this holds anywhere else
+        too, for a deadline that you give to the scope there. (A deadline of a scope
+        inside the block may be taken for this one: if it has come, and this scope is
+        cancelled by hand before the block inside is left.)
 
         Raises:
-            trio.TooSlowError: from the block, if it was cancelled as the time was up.
+            trio.TooSlowError: from the block, if it was cancelled and the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_after`.
 
         Example::
@@ -467,8 +479,10 @@ class Clock(SimpleClock):
     ) -> AbstractContextManager[trio.CancelScope]:
         """Like `move_on_at`, but if the time is up, raise `trio.TooSlowError`.
 
+        What is up, and what is in time, is as for `fail_after`.
+
         Raises:
-            trio.TooSlowError: from the block, if the time was up.
+            trio.TooSlowError: from the block, if it was cancelled and the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_at`.
 
         Example::

@@ -12,6 +12,7 @@ error, which names the one to blame.
 
 from __future__ import annotations
 
+from _thread import _count as count_of_other_threads
 from contextlib import contextmanager
 from math import inf
 from operator import attrgetter
@@ -193,6 +194,8 @@ class ByHand:
                 failures.append((None, self._endless(first.state)))
                 self._finish(failures)
             soon = _next_to(deadline)
+            if count_of_other_threads():
+                self._idleness.giving_way.give_way()
             try:
                 first.fire(time.go_to(deadline))
             except BaseException:

@@ -720,6 +720,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._others.settings_changed()
 
     def _moved(self) -> None:
+        self._idleness.giving_way.give_way()
         self._wake_run()
         self._others.ring()
         self._by_hand.time_has_moved()
