@@ -174,14 +174,53 @@ def test_a_child_that_spins_where_warnings_are_errors(seconds: float) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("passes", [0, 1])
+def test_a_main_task_that_spins_in_a_nursery(passes: int) -> None:
+    """Be it open, or just being closed: a nursery further out will do."""
+
+    async def main() -> None:
+        for _ in range(passes):
+            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery():
+            while True:
+                async with trio.open_nursery():
+                    await trio.lowlevel.checkpoint()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=jumping())
+    (error,) = leaves(caught.value)
+    assert isinstance(error, RuntimeWarning)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_child_that_spins_beside_what_cannot_be_interrupted() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spin_and_tell)
+            await trio.to_thread.run_sync(told.wait)
+
+    async def spin_and_tell() -> None:
+        try:
+            await spin(lambda: False)
+        finally:
+            told.set()
+
+    told = threading.Event()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=jumping())
+    (error,) = leaves(caught.value)
+    assert isinstance(error, RuntimeWarning)
+
+
+@pytest.mark.filterwarnings("error")
 def test_nobody_can_be_told_of_a_task_that_spins(
     terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main task waits for what cannot be cancelled; so it is tried again."""
     told: list[bool] = []
 
-    def tell(error: BaseException) -> bool:
-        told.append(raise_in_program(error))
+    def tell(error: BaseException, **kwargs: Any) -> bool:
+        told.append(raise_in_program(error, **kwargs))
         return told[-1]
 
     async def main() -> None:

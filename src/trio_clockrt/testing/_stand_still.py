@@ -152,7 +152,7 @@ class TasksGoOn(StandStill, trio.abc.Instrument):
             try:
                 self.tell([_why_tasks(tasks)])
             except Exception as error:  # a warning, where they are errors
-                if raise_in_program(error):
+                if raise_in_program(error, never_wait=tasks):
                     return
                 self.warn_again()
 
