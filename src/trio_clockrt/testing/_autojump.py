@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .._state import State
     from ._idleness import Idleness
+    from ._report import Reporter
     from ._stand_alone import StandAlone
     from ._stand_still import TasksGoOn
     from ._virtual_time import VirtualTime
@@ -62,7 +63,7 @@ class Autojump(trio.abc.Instrument):
         "_others",
         "_passes",
         "_real",
-        "_report",
+        "_reporter",
         "_run",
         "_tasks_go_on",
         "_time",
@@ -77,7 +78,7 @@ class Autojump(trio.abc.Instrument):
         idleness: Idleness,
         others: StandAlone,
         real: Callable[[], float],
-        report: Callable[[], str],
+        reporter: Reporter,
     ) -> None:
         self.notes_origins = idleness.detect_deadlocks
         self._time = time
@@ -89,12 +90,12 @@ class Autojump(trio.abc.Instrument):
         # ...which has hidden deadlines up to here.
         self._hidden = -inf
         self._run: TrioToken
-        self._report = report
+        self._reporter = reporter
         # Of the drivers in this run; and of those, the ones that are asleep.
         self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
-        # How often Trio has gone round since it has asked how long to wait, as there
-        # has always been a task that could go on.
+        # How often Trio has gone round since it has waited, as there has always been
+        # something to do.
         self._passes = 0
         self._tasks_go_on: TasksGoOn
         # What Trio could not be told at once.
@@ -117,7 +118,7 @@ class Autojump(trio.abc.Instrument):
         self._failure = None
         self.waiting = False
         self._passes = 0
-        self._tasks_go_on = self._idleness.watch_tasks()
+        self._tasks_go_on = self._idleness.watch_tasks(self._idleness.should_move)
         self._idleness.own_run = self._run
         self._first = None
         self._jump_at = inf
@@ -150,7 +151,7 @@ class Autojump(trio.abc.Instrument):
 
     def states(self) -> list[State]:
         alarms = [weak() for weak in list(self._alarms)]
-        return [alarm.state for alarm in alarms if alarm and alarm.is_in_use()]
+        return [alarm.state for alarm in alarms if alarm and alarm.state.alive]
 
     def only_periodic(self) -> bool:
         return next_deadline() == inf and all(
@@ -225,16 +226,14 @@ class Autojump(trio.abc.Instrument):
             return min(busy_for, _LOOK_AGAIN)
         return busy_for
 
-    # (Trio passes the timeout, and its base class names it.)
-    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+    def after_io_wait(self, timeout: float) -> None:
         try:
-            if self.waiting:
-                self.waiting = False
+            waiting, self.waiting = self.waiting, False
+            self._passes += 1
+            if timeout > 0:
                 self._passes = 0
-            else:
-                self._passes += 1
-                if not self._passes % PASSES:
-                    self._look_at_tasks()
+            elif not self._passes % PASSES:
+                self._tasks_go_on.look(self._passes)
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
@@ -243,6 +242,8 @@ class Autojump(trio.abc.Instrument):
                 deadline = next_deadline_if_idle()
                 if deadline > first:
                     deadline = first
+                if waiting and deadline == -inf:
+                    self._passes = 0  # as it was idle, and I/O has woken a task
                 if self._look_twice:
                     self._jump(deadline)
                 else:
@@ -267,12 +268,6 @@ class Autojump(trio.abc.Instrument):
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
-
-    def _look_at_tasks(self) -> None:
-        if self._idleness.should_move():
-            self._tasks_go_on.look(self._passes)
-        else:
-            self._passes = 0
 
     def _hide_deadlines(self, now: float) -> None:
         """Let Trio's own deadlines expire a pass later, when the drivers have fired."""
@@ -329,7 +324,8 @@ class Autojump(trio.abc.Instrument):
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
-            f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
+            f"deadlock: nothing will ever wake this program; {hint}:"
+            f"{self._reporter.report()}"
         )
         told = raise_in_program(error)
         # They would never come back, so the task that sees the error does not wait for

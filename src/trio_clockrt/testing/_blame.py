@@ -8,6 +8,8 @@ from os import sep
 from sys import modules
 from typing import TYPE_CHECKING, NoReturn
 
+from trio.lowlevel import current_root_task
+
 from ._await_chain import frames_of
 from ._trio_inside import interrupt, is_about_to_go_on, main_task
 
@@ -51,6 +53,15 @@ def with_children(first: Task | None) -> Iterator[Task]:
         for nursery in reversed(task.child_nurseries):
             # As a set is in another order each time.
             tasks += sorted(nursery.child_tasks, key=attrgetter("name"))
+
+
+def first_task() -> Task:
+    """The first one that is in the user's own code, or else Trio's own first one."""
+    tasks = with_children(main_task())
+    own = (task for task in tasks if own_frames([*frames_of(task)]))
+    root = current_root_task()
+    assert root is not None
+    return next(own, root)
 
 
 def raise_in_program(error: BaseException, *, never_wait: Container[Task] = ()) -> bool:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import Task, TrioToken
     from typing_extensions import Self
 
+    from ._report import Reporter
     from ._virtual_time import VirtualTime
 
 # How long a task may keep time from moving before people are told.
@@ -51,7 +52,9 @@ _UNNOTICED_ANYHOW = 10.0
 class Idleness:
     """What a control has been told about it. All times here are real."""
 
-    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], reporter: Reporter
+    ) -> None:
         self.threshold = inf
         self.io_grace = 0.0
         self.ignore_threads = False
@@ -62,6 +65,9 @@ class Idleness:
         self.awaiting: set[Hold] = set()
         self._time = time
         self._real = real
+        self._reporter = reporter
+        # What to call when timers fire one after the other, and time stands still.
+        self.on_endless: Callable[[int], None] | None = None
         # The run whose clock the control is.
         self.own_run: TrioToken | None = None
         self.giving_way = GivingWay()
@@ -111,7 +117,7 @@ class Idleness:
                 workers.end()
             return 0.0
         if workers is None:
-            workers = WorkersAreBusy(self._time, self._real)
+            workers = WorkersAreBusy(self._time, self._real, self._reporter)
             self._workers.set(workers)
         patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
         if workers.seconds_left(patience) <= 0:
@@ -125,8 +131,15 @@ class Idleness:
         workers.warn_again()
         return _UNNOTICED
 
-    def watch_tasks(self) -> TasksGoOn:
-        return TasksGoOn(self._time, self._real, _UNNOTICED)
+    def watch_tasks(self, wanted: Callable[[], bool]) -> TasksGoOn:
+        """Tell people of tasks that always go on where that is *wanted*."""
+        return TasksGoOn(
+            self._time, self._real, self._reporter, _UNNOTICED, wanted, self._endless
+        )
+
+    def _endless(self, fired: int) -> None:
+        if self.on_endless is not None:
+            self.on_endless(fired)
 
     def should_move(self) -> bool:
         """Whether time is to move when the run has nothing to do."""
@@ -148,7 +161,9 @@ class Idleness:
         """
         task = current_task()
         _waiting_for_idleness.add(task)
-        watch = None if self.own_run == current_trio_token() else self.watch_tasks()
+        # (What calls something then watches by itself, and so does the control's run.)
+        watched = then is not None or self.own_run == current_trio_token()
+        watch = None if watched else self.watch_tasks(self.should_move)
         if watch is not None:
             add_instrument(watch)
         try:
