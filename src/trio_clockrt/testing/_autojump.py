@@ -64,6 +64,7 @@ class Autojump(trio.abc.Instrument):
         "_passes",
         "_real",
         "_reporter",
+        "_rests",
         "_run",
         "_tasks_go_on",
         "_time",
@@ -94,9 +95,9 @@ class Autojump(trio.abc.Instrument):
         # Of the drivers in this run; and of those, the ones that are asleep.
         self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
-        # How often Trio has gone round since it has waited, as there has always been
-        # something to do.
-        self._passes = 0
+        # How often Trio has gone round since there was nothing to do, and whether it is
+        # about to wait for that.
+        self._passes, self._rests = 0, False
         self._tasks_go_on: TasksGoOn
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
@@ -178,9 +179,12 @@ class Autojump(trio.abc.Instrument):
             and not count_of_other_threads()
             and not anybody_waits_for_idleness()
         ):
-            self._jump_at, self._look_twice = -inf, False
+            self._jump_at, self._look_twice, self._rests = -inf, False, False
             return 0.0
-        return self._sleep_time(min(deadline, first, self._others.next_deadline()))
+        deadline = min(deadline, first, self._others.next_deadline())
+        seconds = self._sleep_time(deadline)
+        self._rests = seconds > 0
+        return seconds
 
     def _sleep_time(self, deadline: float) -> float:
         idleness = self._idleness
@@ -226,11 +230,12 @@ class Autojump(trio.abc.Instrument):
             return min(busy_for, _LOOK_AGAIN)
         return busy_for
 
-    def after_io_wait(self, timeout: float) -> None:
+    # (Trio passes the timeout, and its base class names it.)
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         try:
             waiting, self.waiting = self.waiting, False
             self._passes += 1
-            if timeout > 0:
+            if waiting and self._rests:
                 self._passes = 0
             elif not self._passes % PASSES:
                 self._tasks_go_on.look(self._passes)

@@ -213,12 +213,9 @@ def _why_tasks(tasks: list[Task], reporter: Reporter) -> tuple[str, FrameType]:
     if timers:
         reasons.append(f"a timer is due all the time: {'; '.join(timers)}")
         advice.append("If a callback sets a timer for now, let it be a moment later")
-    if tasks:
+    if tasks or not timers:
         named = [f"{task.name!r} {place(place_of(task))}" for task in tasks[:_NAMED]]
         reasons.append(f"there is always a task that can go on: {'; '.join(named)}")
-    if not reasons:
-        reasons.append(f"a wait is over all the time, one of these:{reporter.report()}")
-    if tasks or not timers:
         advice.append(
             "If it waits for a time, it will wait for ever, as time only moves when no "
             "task can go on: let it sleep for more than 0 seconds, or until then"
