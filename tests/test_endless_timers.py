@@ -146,7 +146,8 @@ def test_a_run_that_would_jump_is_told_of_them(
     timer = "<Timer for call_again.<locals>.again, at 0.000000, pending>"
     assert f", as a timer is due all the time: {timer}. If it is just" in text
     assert "a task that can go on" not in text
-    assert text.endswith("let it be a moment later. The seed is 7")
+    assert "of real time (seed 7), as" in text
+    assert text.endswith("let it be a moment later")
 
 
 def test_a_task_is_named_beside_them(terminal: io.StringIO) -> None:

@@ -16,7 +16,7 @@ from .._post import current_run, post
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
-from ._stand_still import PASSES
+from ._stand_still import PASSES, SILENT
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._idleness import Idleness
     from ._report import Reporter
     from ._stand_alone import StandAlone
-    from ._stand_still import TasksGoOn
+    from ._stand_still import NothingHappens, TasksGoOn
     from ._virtual_time import VirtualTime
 
 # After how many real seconds to look again what worker threads wait for.
@@ -66,6 +66,7 @@ class Autojump(trio.abc.Instrument):
         "_reporter",
         "_rests",
         "_run",
+        "_silence",
         "_tasks_go_on",
         "_time",
         "notes_origins",
@@ -99,6 +100,7 @@ class Autojump(trio.abc.Instrument):
         # about to wait for that.
         self._passes, self._rests = 0, False
         self._tasks_go_on: TasksGoOn
+        self._silence: NothingHappens
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
@@ -119,6 +121,8 @@ class Autojump(trio.abc.Instrument):
         self._failure = None
         self.waiting = False
         self._passes = 0
+        self._silence = self._idleness.watch_silence()
+        self._silence.end()  # until the run waits
         self._tasks_go_on = self._idleness.watch_tasks(self._idleness.should_move)
         self._idleness.own_run = self._run
         self._first = None
@@ -203,9 +207,9 @@ class Autojump(trio.abc.Instrument):
                 # Unless I/O, which is to be looked for now, wakes somebody.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
-            if seconds == inf and count_of_other_threads() and current_run():
+            if seconds == inf and current_run():
                 busy_for = idleness.wait_for_workers(anyhow=True)
-                return self._until_looking_again(busy_for) or inf
+                return self._until_looking_again(busy_for) or self._wait(deadline)
             return seconds
         try:
             busy_for = idleness.wait_for_workers()
@@ -223,6 +227,16 @@ class Autojump(trio.abc.Instrument):
         patience = idleness.patience()
         self._jump_at = self._real() + patience if patience else -inf
         return min(patience, seconds)
+
+    def _wait(self, deadline: float) -> float:
+        """How long to wait for nothing that is known, before people are told."""
+        silence = self._silence
+        if silence.seconds_left(SILENT) <= 0:
+            if self._is_forever():
+                silence.tell_why(self._what_could_help(deadline))
+            else:
+                silence.begin()
+        return silence.seconds_left(SILENT)
 
     def _until_looking_again(self, busy_for: float) -> float:
         if self._idleness.detect_deadlocks:
@@ -253,6 +267,8 @@ class Autojump(trio.abc.Instrument):
                     self._jump(deadline)
                 else:
                     now = self._time.reach(deadline)
+            elif waiting and next_deadline_if_idle() == -inf:
+                self._silence.end()  # something has happened
             if now is None:
                 now = self._time.now()
                 if self._time.rate:
@@ -322,21 +338,22 @@ class Autojump(trio.abc.Instrument):
 
     def _raise_deadlock(self, deadline: float) -> None:
         workers = busy_workers()
-        if deadline < inf and workers and self._idleness.threshold < inf:
-            hint = workers_wait_for(deadline)
-        elif deadline < inf:
-            hint = nobody_moves_to(deadline)
-        else:
-            hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
-            f"deadlock: nothing will ever wake this program; {hint}:"
-            f"{self._reporter.report()}"
+            "deadlock: nothing will ever wake this program; "
+            f"{self._what_could_help(deadline)}:{self._reporter.report()}"
         )
         told = raise_in_program(error)
         # They would never come back, so the task that sees the error does not wait for
         # them.
         if not abandon_workers(workers) and not told:
             raise error
+
+    def _what_could_help(self, deadline: float) -> str:
+        if deadline == inf:
+            return "if a signal or another thread does, use hold()"
+        if busy_workers() and self._idleness.threshold < inf:
+            return workers_wait_for(deadline)
+        return nobody_moves_to(deadline)
 
 
 def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:

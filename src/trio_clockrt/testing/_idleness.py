@@ -30,7 +30,7 @@ from .._block import SyncBlock
 from .._post import post
 from ._blame import raise_in_program
 from ._giving_way import GivingWay
-from ._stand_still import TasksGoOn, WorkersAreBusy
+from ._stand_still import NothingHappens, TasksGoOn, WorkersAreBusy
 from ._trio_inside import cushions
 from ._worker_threads import busy_workers, only_waits_for
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 # How long a task may keep time from moving before people are told.
 _UNNOTICED = 1.0
-# The same if there is nowhere for time to go.
-_UNNOTICED_ANYHOW = 10.0
 
 
 class Idleness:
@@ -119,10 +117,9 @@ class Idleness:
         if workers is None:
             workers = WorkersAreBusy(self._time, self._real, self._reporter)
             self._workers.set(workers)
-        patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
-        if workers.seconds_left(patience) <= 0:
+        if workers.seconds_left(_UNNOTICED) <= 0:
             workers.tell_of(busy, warning=not anyhow)
-        return workers.seconds_left(patience)
+        return workers.seconds_left(_UNNOTICED)
 
     def warn_later(self) -> float:
         """Nobody could be told now; how long to wait before it is tried again."""
@@ -130,6 +127,9 @@ class Idleness:
         assert workers is not None
         workers.warn_again()
         return _UNNOTICED
+
+    def watch_silence(self) -> NothingHappens:
+        return NothingHappens(self._time, self._real, self._reporter)
 
     def watch_tasks(self, wanted: Callable[[], bool]) -> TasksGoOn:
         """Tell people of tasks that always go on where that is *wanted*."""

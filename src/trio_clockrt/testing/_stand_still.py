@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 PASSES = 32
 # How many timers may fire, in as many passes, while no time passes.
 _MOST_FIRED = 100_000
+# For how many real seconds nothing may happen, if nothing is known to come, before
+# people are told. (A thread or a signal may be on its way.)
+SILENT = 10.0
 # People are told again after so many real seconds.
 _AGAIN = 10.0
 _SILENCE = (
@@ -89,8 +92,8 @@ class StandStill:
             self._said_at = now
         for reason, frame in reasons:
             tell(
-                f"virtual time has been standing still for {how_long} of real time, "
-                f"as {reason}. The seed is {self._reporter.seed}",
+                f"virtual time has been standing still for {how_long} of real time "
+                f"(seed {self._reporter.seed}), as {reason}",
                 frame,
                 warning=warning,
                 aloud=aloud,
@@ -125,6 +128,17 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
 
     def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
         self.tell(map(_why_workers, tasks), warning=warning)
+
+
+class NothingHappens(StandStill):
+    """The run waits, and nothing is known that could wake it."""
+
+    def tell_why(self, hint: str) -> None:
+        reason = (
+            f"nothing is known that will ever wake this program; {hint}. With "
+            f"detect_deadlocks=True this is an error:{self._reporter.report()}"
+        )
+        self.tell([(reason, place_of(first_task()))], warning=False)
 
 
 class TasksGoOn(StandStill, trio.abc.Instrument):
