@@ -636,6 +636,99 @@ def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
     assert ended == ["block", "outside"]
 
 
+async def wait_shielded(control: ClockControl, worker: Worker) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(worker)
+
+
+async def wait_in_a_shielded_child(control: ClockControl, worker: Worker) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_shielded, control, worker)
+
+
+async def wait_for_a_child_in_a_shield(control: ClockControl, worker: Worker) -> None:
+    with trio.CancelScope(shield=True):
+        await wait_in_a_child(control, worker)
+
+
+SHIELDED = [wait_shielded, wait_in_a_shielded_child, wait_for_a_child_in_a_shield]
+
+
+@pytest.mark.parametrize("wait", SHIELDED)
+def test_fail_after_real_ends_it_under_a_shield(
+    wait: Any, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with control.fail_after_real(0.01):
+            await wait(control, worker)
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0.01)
+    control = ClockControl(autojump_threshold=0)
+    with pytest.raises(trio.TooSlowError, match="real seconds"):
+        trio.run(main, clock=control)
+    assert not worker.enough.is_set()
+
+
+def test_a_block_that_ends_when_it_is_to_be_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with pytest.raises(trio.TooSlowError), control.fail_after_real(0.01):
+            try:
+                await trio.sleep_forever()
+            finally:
+                # Nothing reads messages meanwhile.
+                while not trio.lowlevel.current_statistics().run_sync_soon_queue_size:
+                    pass
+        # What has been sent is read, and no more comes.
+        await trio.testing.wait_all_tasks_blocked()
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join()
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0)
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+def test_a_shielded_worker_has_some_time_to_come_back(worker: Worker) -> None:
+    """As what cleans up waits like that."""
+
+    async def main() -> None:
+        with control.fail_after_real(0.01) as scope:
+            try:
+                await trio.sleep_forever()
+            finally:
+                assert scope.cancel_called
+                worker.when_started = worker.enough.set
+                with trio.CancelScope(shield=True):
+                    results.append(await trio.to_thread.run_sync(worker))
+
+    results: list[str] = []
+    control = ClockControl()
+    with pytest.raises(trio.TooSlowError):
+        trio.run(main, clock=control)
+    assert results == ["done"]
+
+
+@pytest.mark.parametrize("wait", SHIELDED)
+def test_one_ctrl_c_ends_it_under_a_shield(
+    wait: Any, worker: Worker, ctrl_c: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, control, worker)
+            await trio.sleep(60)
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0.01)
+    control = ClockControl(autojump_threshold=0)
+    script = WhenItStandsStill(worker, press_ctrl_c)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        trio.run(main, clock=control, instruments=[script])
+    assert {type(leaf) for leaf in leaves(caught.value)} == {KeyboardInterrupt}
+    assert not worker.enough.is_set()
+
+
 async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
     control = ClockControl()
     before = set(threading.enumerate())

@@ -124,7 +124,7 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
         if self.lasts and ctrl_c_is_pending() and busy_workers():
             remove_instrument(self)
             note_ctrl_c()
-            AbandonWorkers(all_tasks)
+            AbandonWorkers(all_tasks, KeyboardInterrupt())
 
     def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
         self.tell(map(_why_workers, tasks), warning=warning)
