@@ -207,7 +207,8 @@ class Autojump(trio.abc.Instrument):
                 # Unless I/O, which is to be looked for now, wakes somebody.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
-            if seconds == inf and current_run():
+            # (What leads the time by hand, tells people itself.)
+            if seconds == inf and current_run() and not self._time.is_led:
                 busy_for = idleness.wait_for_workers(anyhow=True)
                 return self._until_looking_again(busy_for) or self._wait(deadline)
             return seconds

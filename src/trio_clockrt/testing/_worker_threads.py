@@ -169,6 +169,9 @@ class AbandonWorkers(trio.abc.Instrument):
         if abandon_workers(self._tasks()):
             post(self._run, int)  # as it is about to wait
 
+    def after_run(self) -> None:
+        self._timer.cancel()
+
     def end(self) -> None:
         self._over = True
         self._timer.cancel()
