@@ -466,26 +466,50 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if not isinstance(item, pytest.Function):
         return (yield)
     place, name, function = _function_of(item)
-    takes_clock = (
-        _is_for_pytest_trio(item) and _is_async(item) and _time_of(item).wanted
-    )
-    if takes_clock:
-
-        @wraps(function)
-        async def without_clock(*args: object, **kwargs: object) -> None:
-            __tracebackhide__ = True
-            kwargs.pop(_CLOCK, None)
-            await function(*args, **kwargs)
-
-        setattr(place, name, without_clock)
-        _time_of(item).takes_clock = True
+    replaced = place is not item
+    if _is_async(item) and _time_of(item).wanted:
+        if _is_for_pytest_trio(item):
+            setattr(place, name, _without_clock(function))
+            _time_of(item).takes_clock = replaced = True
+        elif _is_for_anyio(item):
+            setattr(place, name, _in_a_nursery(function))
+            replaced = True
     try:
         # Within this, pytest-trio and AnyIO replace the function by one that runs it.
         return (yield)
     finally:
         # All cases of a test share what Hypothesis has, and each is to look async.
-        if takes_clock or place is not item:
+        if replaced:
             setattr(place, name, function)
+
+
+def _without_clock(function: Any) -> object:
+    @wraps(function)
+    async def without_clock(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        kwargs.pop(_CLOCK, None)
+        await function(*args, **kwargs)
+
+    return without_clock
+
+
+def _in_a_nursery(function: Any) -> object:
+    """Let a test see an error also if it never waits, as a nursery can then cancel it.
+
+    pytest-trio has one around each test and fixture.
+    """
+    import outcome
+    import trio
+
+    @wraps(function)
+    async def in_a_nursery(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        async with trio.open_nursery():
+            result = await outcome.acapture(function, *args, **kwargs)
+        # What the test has raised is in no group of the nursery's.
+        result.unwrap()
+
+    return in_a_nursery
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -218,6 +218,128 @@ def test_deadlocks_of_fixtures(project: Project) -> None:
     result.stdout.fnmatch_lines(["*deadlock: nothing*", "*deadlock: nothing*"])
 
 
+# What never waits, so that virtual time stands still. Real time flies, to get there.
+SPINS = """
+        import itertools
+
+        pytestmark = [
+            pytest.mark.virtual_time, pytest.mark.filterwarnings("error")
+        ]
+
+        @pytest.fixture(autouse=True)
+        def _real_time_flies(clock_control):
+            clock_control._real_clock = itertools.count().__next__
+
+        async def alone():
+            while True:
+                await trio.sleep(0)
+
+        async def in_a_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+
+        async def in_a_grandchild():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(in_a_child)
+
+        async def beside_the_test():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                await trio.sleep(60)
+
+        async def among_many():
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(alone)
+                await alone()
+
+        @pytest.fixture
+        async def plain():
+            yield
+            print("torn down: plain")
+
+        @pytest.fixture
+        async def polite():
+            try:
+                yield
+            finally:
+                await trio.sleep(3)
+                print("torn down: polite at", trio.current_time())
+"""
+
+
+def test_a_task_that_never_waits_leaves_fixtures_alone(project: Project) -> None:
+    """Where the warning of it is an error, which leaves the test as any other."""
+    result = project.run(
+        SPINS
+        + """
+        @pytest.mark.parametrize(
+            "spin",
+            [alone, in_a_child, in_a_grandchild, beside_the_test, among_many],
+        )
+        async def test_it(spin, plain, polite):
+            await trio.sleep(2)
+            await spin()
+        """,
+        "-s",
+        failed=5,
+    )
+    for line in ("plain", "polite at 5.0"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 5
+    assert result.stdout.str().count("RuntimeWarning: virtual time has been") == 5
+
+
+def test_fixtures_that_never_wait_leave_others_alone(project: Project) -> None:
+    if project.mark == "anyio":
+        pytest.skip("its fixtures are in no nursery, and people are told")
+    result = project.run(
+        SPINS
+        + """
+        @pytest.fixture
+        async def at_first(plain):
+            await alone()
+
+        @pytest.fixture
+        async def at_last(plain):
+            yield
+            await alone()
+
+        async def test_first(plain, polite, at_first):
+            pass
+
+        async def test_last(plain, polite, at_last):
+            pass
+        """,
+        "-s",
+        failed=2,
+    )
+    for line in ("plain", "polite"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 2
+    assert result.stdout.str().count("RuntimeWarning: virtual time has been") == 2
+
+
+def test_a_worker_that_keeps_time_leaves_fixtures_alone(project: Project) -> None:
+    """The test cannot be interrupted, so nothing is, but people are told."""
+    result = project.run(
+        SPINS
+        + """
+        import io
+        import _trio_clockrt_pytest_plugin as plugin
+
+        async def test_it(plain, polite, clock_control, monkeypatch):
+            def work():
+                while "standing still" not in plugin.real_stderr.getvalue():
+                    clock_control.rate = 0  # so that the run looks again
+
+            monkeypatch.setattr(plugin, "real_stderr", io.StringIO())
+            with trio.fail_after(60):
+                await trio.to_thread.run_sync(work)
+        """,
+        "-s",
+    )
+    result.stdout.fnmatch_lines_random(["*torn down: polite at*", "*torn down: plain"])
+
+
 def test_a_control_that_jumps(project: Project) -> None:
     project.run(
         """

@@ -40,6 +40,9 @@ class DriverAlarm(Alarm):
         self.deadline = -inf
         self._token = current_trio_token()
 
+    def tie(self, state: State) -> None:
+        """It is the alarm of this state."""
+
     @abstractmethod
     def move(self, deadline: float) -> None:
         """Change the deadline; somebody must be asleep."""

@@ -475,6 +475,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             name=name,
             affinity=self._recipe._affinity,
         )
+        alarm.tie(state)
         driver = ClockDriver(state)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.

@@ -30,7 +30,7 @@ from ._autojump import Autojump
 from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
-from ._report import nobody_moves_to, report
+from ._report import Reporter, nobody_moves_to
 from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from .._alarm import DriverAlarm
     from .._foreign_loop import LoopAlarm
+    from .._state import State
     from .._time_source import TimeSource
 
 
@@ -153,13 +154,14 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         # A place for another one, should a test want to move real time too.
         self._real_clock: Callable[[], float] = _Real.clock
         self._time = VirtualTime(_aware(at, "at"), self._real_time)
-        self._idleness = Idleness(self._time, self._real_time)
+        self._reporter = Reporter(self._time, self._states, seed)
+        self._idleness = Idleness(self._time, self._real_time, self._reporter)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")
         self._idleness.detect_deadlocks = _flag(detect_deadlocks, "detect_deadlocks")
         self._others = StandAlone(self._time, self._idleness, self._wake_run)
         self._autojump = Autojump(
-            self._time, self._idleness, self._others, self._real_time, self._report
+            self._time, self._idleness, self._others, self._real_time, self._reporter
         )
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
@@ -174,7 +176,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             self._autojump,
             self._moved,
             self._settings_changed,
-            self._report,
+            self._reporter,
         )
         self._time.rate = to_rate(rate, "rate")
         self._idleness.threshold = to_seconds(autojump_threshold, "autojump_threshold")
@@ -703,9 +705,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def _real_time(self) -> float:
         return self._real_clock()
 
-    def _report(self) -> str:
-        states = [*self._autojump.states(), *self._others.states()]
-        return report(self._time, states, self._seed)
+    def _states(self) -> list[State]:
+        return [*self._autojump.states(), *self._others.states()]
 
     def _why_it_is_slow(self) -> str:
         deadline = self._by_hand.next_deadline()
@@ -713,7 +714,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
         stuck = not moves and self._time.now() < deadline < inf
         hint = f"; {nobody_moves_to(deadline)}" if stuck else ""
-        return f"{hint}:{self._report()}"
+        return f"{hint}:{self._reporter.report()}"
 
     def _settings_changed(self) -> None:
         self._wake_run()

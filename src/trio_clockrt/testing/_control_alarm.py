@@ -46,13 +46,8 @@ class ControlAlarm(DriverAlarm):
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
 
-    def is_done(self) -> bool:
-        """Whether its clock is gone."""
-        return hasattr(self, "state") and not self.state.alive
-
-    def is_in_use(self) -> bool:
-        """Whether its clock is alive, and has had nothing to do at least once."""
-        return hasattr(self, "state") and self.state.alive
+    def tie(self, state: State) -> None:
+        self.state = state
 
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
@@ -70,7 +65,6 @@ class ControlAlarm(DriverAlarm):
 
     async def sleep(self, state: State) -> None:
         self._task = current_task()
-        self.state = state
         # From here on it can be moved; what has happened before, the state sees.
         self.deadline = inf
         self._asleep[self] = None

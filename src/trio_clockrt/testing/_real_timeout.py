@@ -11,7 +11,6 @@ from trio.lowlevel import (
     current_task,
     current_trio_token,
     enable_ki_protection,
-    remove_instrument,
 )
 
 from .._block import SyncBlock
@@ -70,10 +69,13 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
     ) -> bool:
         self._over = True
         self._timer.cancel()
+        in_vain = False
         if self._abandon is not None:
-            remove_instrument(self._abandon)
+            self._abandon.end()
+            # A nursery under a shield may have caught that.
+            in_vain = exc is None and self._abandon.has_interrupted
         caught = self._scope.__exit__(exc_type, exc, traceback)
-        if self._message and self._scope.cancelled_caught:
+        if self._message and (self._scope.cancelled_caught or in_vain):
             # From None, as nobody needs to see the Cancelled that told us.
             raise trio.TooSlowError(self._message) from None
         return caught

@@ -210,7 +210,7 @@ class StandAlone:
         return min(deadlines, default=inf)
 
     def states(self) -> list[State]:
-        states = [alarm.state for alarm in tuple(self._asleep)]
+        states = [alarm.state for alarm in self._all_driven()]
         return states + [alarm.state for alarm in self._all_lone()]
 
     def only_periodic(self) -> bool:
@@ -291,11 +291,23 @@ class StandAlone:
         return True
 
     def _all_runs(self) -> set[TrioToken]:
-        driven = [weak() for weak in tuple(self._driven)]
-        runs = {alarm._token for alarm in driven if alarm and not alarm.is_done()}
+        runs = {alarm._token for alarm in self._all_driven()}
         lone = (alarm.run() for alarm in self._all_lone())
         runs.update(run for run in lone if run is not None)
         return runs
+
+    def is_awake(self, run: TrioToken) -> bool:
+        """Whether a driver in this run has something to do."""
+        return any(
+            alarm.deadline == -inf and alarm._token == run
+            for alarm in self._all_driven()
+        )
+
+    def _all_driven(self) -> Iterator[ControlAlarm]:
+        for weak in tuple(self._driven):
+            alarm = weak()
+            if alarm is not None and alarm.state.alive:
+                yield alarm
 
     def _all_lone(self) -> Iterator[LoneAlarm]:
         for weak in tuple(self._lone):
@@ -326,6 +338,7 @@ class _Watcher(trio.abc.Instrument):
         self._scope.cancel()
 
     async def watch(self) -> None:
+        add_instrument(self._idleness.watch_tasks(self._is_waited_for))
         while True:
             with trio.CancelScope() as self._scope:
                 await self._watch_once()
@@ -333,6 +346,15 @@ class _Watcher(trio.abc.Instrument):
     def after_run(self) -> None:
         self._idleness.forget_run(self._run)
         self._keeper.forget(self)
+
+    def _is_waited_for(self) -> bool:
+        """Whether time would jump, and there is something to jump to, or to fire."""
+        idleness, keeper = self._idleness, self._keeper
+        return (
+            idleness.threshold < inf
+            and not idleness.holds
+            and (keeper.next_deadline() < inf or keeper.is_awake(self._run))
+        )
 
     async def _watch_once(self) -> None:
         deadline = self._keeper.next_deadline()
