@@ -35,17 +35,15 @@ class Host:
                 await main()
 
         scope = trio.CancelScope()
-        failures: list[BaseException] = []
         self.start(guest)
-        while not self.results:
-            try:
+        try:
+            while not self.results:
                 self.step()
-            except BaseException as exc:
-                # No other test could run Trio in this thread, if the guest stayed.
-                failures.append(exc)
-                scope.cancel()
-        if failures:
-            raise failures[0]
+        finally:
+            # No other test could run Trio in this thread, if the guest stayed.
+            scope.cancel()
+            while not self.results:
+                self.step()
         self.results[0].unwrap()
 
 

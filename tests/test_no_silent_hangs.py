@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import trio
-from conftest import RealTimers
 import trio.testing
+from conftest import RealTimers
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
