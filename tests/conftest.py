@@ -50,7 +50,7 @@ class RealTimers:
 
 @pytest.fixture
 def real_timers(monkeypatch: pytest.MonkeyPatch) -> RealTimers:
-    """What `fail_after_real` measures with: how many seconds it was told is no matter."""
+    """What `fail_after_real` measures with, whatever number of seconds it is told."""
     timers = RealTimers()
     monkeypatch.setattr("trio_clockrt.testing._real_timeout.Timer", timers)
     return timers

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import trio
-from conftest import RealTimers
 import trio.testing
+from conftest import RealTimers
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
@@ -291,6 +291,7 @@ def test_a_deadline_that_comes_while_it_is_looked_for() -> None:
 # --- what goes wrong in a place where nobody can be told ---
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_slow_thread_where_warnings_are_errors() -> None:
     real_time = [0.0]
 
@@ -315,6 +316,7 @@ def test_a_slow_thread_where_warnings_are_errors() -> None:
     trio.run(main, clock=control)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     by_hand: bool, monkeypatch: pytest.MonkeyPatch
@@ -338,6 +340,7 @@ def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     assert control.current_time() >= 5
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("beside", [False, True])
 def test_nobody_can_be_told_of_a_slow_thread(
     beside: bool, monkeypatch: pytest.MonkeyPatch

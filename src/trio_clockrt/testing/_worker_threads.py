@@ -65,10 +65,10 @@ def busy_workers() -> list[Task]:
 def only_waits_for(threads: Collection[int], task: Task) -> bool:
     """Whether the worker thread of a task only waits for one of these to end.
 
-    That is in `threading.Thread.join`, perhaps by way of others that do the same. Of
-    other waits it cannot be known whether they will ever end.
+    That is in `threading.Thread.join`, perhaps by way of others that do the same, and
+    perhaps of itself. Of other waits it cannot be known whether they will ever end.
     """
-    frames = _current_frames()
+    frames, known = _current_frames(), {*threads}
     reports_to = _registers(task)[0]
     # None if it has not even begun.
     thread = next(
@@ -81,9 +81,10 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
         ),
         None,
     )
-    while thread in frames and thread not in threads:
+    while thread in frames and thread not in known:
+        known.add(thread)
         thread = _joined(frames[thread])
-    return thread in threads
+    return thread in known
 
 
 def _joined(frame: FrameType) -> int | None:
