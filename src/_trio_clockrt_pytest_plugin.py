@@ -7,6 +7,7 @@ loads plugins before tools that measure coverage have started.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import ArgumentTypeError
 from contextlib import suppress
@@ -317,7 +318,7 @@ def _how_to_repeat(item: pytest.Item, time: _VirtualTime) -> list[str]:
         explored = False
     lines = [
         f"The schedule has the seed {seed}. To repeat it, run",
-        f'    pytest{option} "{item.nodeid}"',
+        f"    pytest{option} {shlex.quote(_id_from_where_pytest_runs(item))}",
     ]
     if explored:
         # A mark alone would make a control jump that stands still.
@@ -325,6 +326,16 @@ def _how_to_repeat(item: pytest.Item, time: _VirtualTime) -> list[str]:
         arguments = f"seed={seed}" + ("" if jumps else ", autojump_threshold=math.inf")
         lines.append(f"or mark the test with @pytest.mark.virtual_time({arguments}).")
     return lines
+
+
+def _id_from_where_pytest_runs(item: pytest.Item) -> str:
+    # The path in a node id begins at pytest's root directory. On the command line, it
+    # has to begin where pytest was called.
+    path = str(item.path)
+    with suppress(ValueError):  # on Windows, it is on another drive
+        path = os.path.relpath(path, item.config.invocation_params.dir)
+    _, colons, name = item.nodeid.partition("::")
+    return f"{path}{colons}{name}"
 
 
 def _seeds_drawn() -> list[int]:
