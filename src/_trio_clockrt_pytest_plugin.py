@@ -126,6 +126,8 @@ class _VirtualTime:
         self.control: ClockControl
         #: Whether pytest-trio may be given it.
         self.takes_clock = False
+        #: Which arguments of the test are the control; pytest-trio does not see them.
+        self.names: list[str] = []
 
     def make_control(self) -> ClockControl:
         from trio_clockrt.testing import ClockControl
@@ -485,7 +487,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         @wraps(function)
         async def without_clock(*args: object, **kwargs: object) -> None:
             __tracebackhide__ = True
-            kwargs.pop(_CLOCK, None)
+            control = kwargs.pop(_CLOCK, None)
+            kwargs.update(dict.fromkeys(_time_of(item).names, control))
             await function(*args, **kwargs)
 
         setattr(place, name, without_clock)
@@ -539,11 +542,18 @@ def _give_clock(item: pytest.Function, time: _VirtualTime) -> None:
 
     def with_clock(*args: object, **kwargs: object) -> object:
         __tracebackhide__ = True
-        clocks = [arg for arg in kwargs.values() if isinstance(arg, trio.abc.Clock)]
-        if not clocks:
-            kwargs[_CLOCK] = time.control_of_next_run()
-        elif time.has_to_drive and clocks[0] is not time.control:
-            raise _two_clocks(time, clocks[0])
+        clocks = {
+            name: arg for name, arg in kwargs.items() if isinstance(arg, trio.abc.Clock)
+        }
+        others = [clock for clock in clocks.values() if clock is not time.control]
+        if others and time.has_to_drive:
+            raise _two_clocks(time, others[0])
+        if not others:
+            # pytest-trio takes one such argument, also if several are the same clock.
+            time.names = [*clocks]
+            for name in clocks:
+                del kwargs[name]
+            kwargs[_CLOCK] = time.control if clocks else time.control_of_next_run()
         return run(*args, **kwargs)
 
     setattr(place, name, with_clock)

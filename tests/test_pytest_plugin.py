@@ -493,6 +493,7 @@ def test_a_mark_on_what_is_not_async(project: Project) -> None:
     ("arguments", "message"),
     [
         ("rates=3", "*got an unexpected keyword argument 'rates'*takes the"),
+        ("autojump=0", "*no argument 'autojump'*`autojump_threshold=0`*"),
         ("rate=-1", "rate must be >= 0; *the arguments of ClockControl, and `seeds`"),
         ("0", "*takes keyword arguments, such as `at`, or else True or False"),
         ("datetime.min", "*such as `at`"),
@@ -566,10 +567,59 @@ def test_two_clocks(trio_project: Project) -> None:
 
         async def test_fixture(fixture, mock_clock):
             pass
+
+        async def test_both(clock_control, autojump_clock):
+            pass
+
+        async def test_other_order(autojump_clock, clock_control):
+            pass
         """,
-        "this test has two clocks, <ClockControl, * and <MockClock",
-        "this test has two clocks, <ClockControl, * and <MockClock",
-        failed=2,
+        *["this test has two clocks, <ClockControl, * and <MockClock"] * 4,
+        failed=4,
+    )
+
+
+def test_one_control_by_two_names(project: Project) -> None:
+    project.run(
+        """
+        from hypothesis import HealthCheck, given, settings, strategies
+
+        unchecked = [HealthCheck.function_scoped_fixture]
+
+        @pytest.fixture
+        def alias(clock_control):
+            return clock_control
+
+        async def test_it(alias, autojump_clock_control, clock_control):
+            assert alias is autojump_clock_control is clock_control
+            assert trio.lowlevel.current_clock() is clock_control
+            await trio.sleep(60)
+
+        @settings(max_examples=3, database=None, suppress_health_check=unchecked)
+        @given(x=strategies.booleans())
+        async def test_examples(x, autojump_clock_control, clock_control):
+            assert autojump_clock_control is clock_control
+            assert trio.lowlevel.current_clock() is clock_control
+            await trio.sleep(60)
+        """,
+        passed=2,
+    )
+
+
+@pytest.mark.usefixtures("_all_virtual")
+def test_two_clocks_of_pytest_trio_are_its_own_affair(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        async def test_it(mock_clock):
+            assert trio.lowlevel.current_clock() is mock_clock
+        """
+    )
+    trio_project.fail(
+        """
+        async def test_it(mock_clock, autojump_clock):
+            pass
+        """,
+        "Expected at most one Clock",
     )
 
 
@@ -1065,7 +1115,7 @@ AWKWARD = """
 def test_what_it_says_can_be_pasted_into_a_shell(
     trio_project: Project, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    """In the folder in which pytest was called, be it the root of the project or not."""
+    """In the folder in which pytest was called, in the project's root or not."""
     pytester = trio_project.pytester
     pytester.makeini("[pytest]")
     for folder in ".", "here", "in here/too":

@@ -27,6 +27,7 @@ from ._callbacks import check_notice
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._foreign_loop import LoopAlarm, LoopDriver
+from ._hints import Hinted, hints
 from ._shared_state import SharedState
 from ._state import State
 from ._time_source import RunSource, SystemSource, TimeSource
@@ -64,7 +65,8 @@ class Shared:
     """Says of an `InactiveClock` that its clock can be used from every thread."""
 
 
-class InactiveClock(Generic[S]):
+@hints
+class InactiveClock(Hinted, Generic[S]):
     """A recipe for a clock, to be activated once: in a Trio run, or without Trio.
 
     Until then it is plain data: it has no timers and no time.

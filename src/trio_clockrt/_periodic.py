@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from trio.lowlevel import (
@@ -15,10 +16,13 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_period
+from ._hints import Hinted, hints
 from ._state import State
 from ._typing import Self
 from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
+
+_USAGE = "`async for tick in clock.periodic(period):`"
 
 
 class MissedTick(enum.Enum):
@@ -119,7 +123,8 @@ class _TickWaiter(TaskWaiter):
     _periodic = True
 
 
-class PeriodicTimer(Uncopied):
+@hints
+class PeriodicTimer(Hinted, Uncopied):
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
     Each tick yields the instant it was scheduled for. The grid of ticks starts when
@@ -272,6 +277,16 @@ class PeriodicTimer(Uncopied):
 
     def __repr__(self) -> str:
         return f"<PeriodicTimer {self._grid!r}, next tick {self._grid.next_tick:.6f}>"
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+        # Python asks for the first of these in a loop. (With `__iter__`, a timer would
+        # be an `Iterable`.)
+        def __getitem__(self, index: object) -> NoReturn:
+            raise TypeError(f"ticks need `async for`, not `for`: {_USAGE}")
+
+        def __next__(self) -> NoReturn:
+            raise TypeError(f"ticks need `await anext(ticks)`, not `next`: {_USAGE}")
 
 
 def make_grid(state: State, period: float | timedelta, missed: object) -> Grid:

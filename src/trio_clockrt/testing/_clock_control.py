@@ -20,7 +20,7 @@ from .._durations import (
     to_seconds,
     to_step,
 )
-from .._hints import Hinted, hints
+from .._hints import Hinted, hints, hints_of_calls
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
@@ -133,6 +133,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     # Whether its time has been read, or handed to what may read it.
     _tells = False
 
+    @hints_of_calls
     def __init__(
         self,
         at: datetime = EPOCH,
@@ -635,6 +636,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._used = self._tells = True
         return SimpleClock(self._time_source)
 
+    @hints_of_calls
     def start_clock(self) -> None:
         """Trio calls this as a run begins."""
         if not self._others.begin_run():
