@@ -126,8 +126,6 @@ class _VirtualTime:
         self.control: ClockControl
         #: Whether pytest-trio may be given it.
         self.takes_clock = False
-        #: Which arguments of the test are the control; pytest-trio does not see them.
-        self.names: list[str] = []
 
     def make_control(self) -> ClockControl:
         from trio_clockrt.testing import ClockControl
@@ -469,8 +467,10 @@ _NEEDS_TRIO = (
 # --- pytest-trio, and whatever else calls tests ---
 
 # pytest-trio takes the clock of a run from the arguments of the test. So it is given
-# one argument more than the test function has.
+# an argument more than the test function has, in the place of those that are the clock,
+# and another one with their names.
 _CLOCK = "_trio_clockrt_clock"
+_NAMES = "_trio_clockrt_names"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -485,10 +485,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if takes_clock:
 
         @wraps(function)
-        async def without_clock(*args: object, **kwargs: object) -> None:
+        async def without_clock(*args: object, **kwargs: Any) -> None:
             __tracebackhide__ = True
             control = kwargs.pop(_CLOCK, None)
-            kwargs.update(dict.fromkeys(_time_of(item).names, control))
+            kwargs.update(dict.fromkeys(kwargs.pop(_NAMES, ()), control))
             await function(*args, **kwargs)
 
         setattr(place, name, without_clock)
@@ -550,7 +550,7 @@ def _give_clock(item: pytest.Function, time: _VirtualTime) -> None:
             raise _two_clocks(time, others[0])
         if not others:
             # pytest-trio takes one such argument, also if several are the same clock.
-            time.names = [*clocks]
+            kwargs[_NAMES] = [*clocks]
             for name in clocks:
                 del kwargs[name]
             kwargs[_CLOCK] = time.control if clocks else time.control_of_next_run()

@@ -212,10 +212,10 @@ class ByHand:
     def _endless(self, state: State) -> RuntimeError:
         timer = min(state.waiters(), key=attrgetter("when"))
         return RuntimeError(
-            f"timers have fired {_MOST_PASSES} times at instant {self._time.now()!r}, "
-            f"or next to it, and the next one is {describe(timer)}. Does a callback "
-            "set a timer for now again and again? Then let it be a moment later, so "
-            "that time goes on"
+            f"timers of a {self._time.name} have fired {_MOST_PASSES} times at instant "
+            f"{self._time.now()!r}, or next to it, and the next one is "
+            f"{describe(timer)}. Does a callback set a timer for now again and again? "
+            "Then let it be a moment later, so that time goes on"
         )
 
     def _finish(self, failures: _Failures) -> None:

@@ -153,7 +153,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._seed = seed
         # A place for another one, should a test want to move real time too.
         self._real_clock: Callable[[], float] = _Real.clock
-        self._time = VirtualTime(_aware(at, "at"), self._real_time)
+        name = f"ClockControl with seed {seed}"
+        self._time = VirtualTime(_aware(at, "at"), self._real_time, name)
         self._idleness = Idleness(self._time, self._real_time)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")

@@ -132,11 +132,14 @@ class Moment:
 
 
 class VirtualTime:
-    """The time of a control, which can be read and moved."""
+    """The time of a control, which can be read and moved.
 
-    name = "ClockControl"
+    Args:
+        name: Whose time it is: errors that name a clock say so.
+    """
 
-    def __init__(self, at: datetime, real: Callable[[], float]) -> None:
+    def __init__(self, at: datetime, real: Callable[[], float], name: str) -> None:
+        self.name = name
         self._real = real
         self._base = Moment(real(), 0, 0.0, 0.0, _since_epoch(at))
         # For whoever replaces it.
