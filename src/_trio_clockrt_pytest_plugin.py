@@ -88,7 +88,7 @@ def _close(stream: TextIO, outer: TextIO | None) -> None:
     real_stderr = outer
 
 
-# The package looks here for where a person sees something, whatever is captured...
+# Where the package writes what has to be seen at the terminal, in spite of capturing...
 real_stderr: TextIO | None = None
 # ...and notes here that Ctrl-C has ended what a test was waiting for.
 interrupted = False
@@ -117,7 +117,7 @@ class _VirtualTime:
             self.arguments.setdefault("autojump_threshold", 0)
         if item.config.getini("virtual_time_detect_deadlocks"):
             self.arguments.setdefault("detect_deadlocks", True)
-        #: Nobody minds if what the ini option asks for cannot be had.
+        #: The ini option alone is no reason to fail a test that cannot have a control.
         self.has_to_drive = marked or self.asked_for
         self.wanted = self.has_to_drive or (virtual and runs)
         #: Why there can be none.
@@ -389,7 +389,7 @@ def _anyio_run(
         time.wanted = time.has_to_drive = False
         yield
         return
-    # As long as somebody holds a runner, AnyIO takes no other.
+    # As long as this runner is held, AnyIO takes no other.
     with get_runner(name, {**options, "clock": clock}) as runner:
         if runner.run_fixture(_current_clock, {}) is not clock:
             raise _failure(
@@ -415,7 +415,7 @@ def clock_control(_virtual_time: _VirtualTime) -> ClockControl:
     time = _virtual_time
     if time.refusal is not None:
         raise time.refusal
-    # Who asks with `request.getfixturevalue` is seen no earlier.
+    # A call of `request.getfixturevalue` is seen no earlier.
     time.asked_for = time.has_to_drive = True
     if not time.wanted:
         time.wanted = True
@@ -464,7 +464,7 @@ _NEEDS_TRIO = (
 )
 
 
-# --- pytest-trio, and whatever else calls tests ---
+# --- calling tests, by pytest-trio, AnyIO or pytest itself ---
 
 # pytest-trio takes the clock of a run from the arguments of the test. So it is given
 # an argument more than the test function has, in the place of those that are the clock,
@@ -527,7 +527,7 @@ def pytest_pyfunc_call(
     if time.has_to_drive and not time.control._used:
         raise _failure(
             f"nothing has used the {time.control} of this test: no Trio run had it as "
-            "its clock, and nobody has read or moved it. Under pytest-trio and AnyIO, "
+            "its clock, and it was neither read nor moved. Under pytest-trio and AnyIO "
             "it drives async tests that have asked for it before they begin, by their "
             "arguments, fixtures or marks. Other tests hand it over by themselves: ask "
             "for `clock_control`, and `trio.run(..., clock=clock_control)`"

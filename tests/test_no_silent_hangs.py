@@ -393,7 +393,7 @@ async def test_fail_after_real_says_what_it_waited_for() -> None:
     assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
 
 
-NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use auto"
+NOTHING_MOVES = "the next deadline is at 60.0, but nothing moves the time. Use auto"
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_fail_after_real_says_that_nobody_moves_the_time(
                     await trio.sleep(seconds)
             event.set()
         first = str(caught.value).splitlines()[0]
-        assert (NOBODY_MOVES in first) == says_so
+        assert (NOTHING_MOVES in first) == says_so
 
     event = threading.Event()
     control = ClockControl(**arguments)
@@ -432,7 +432,7 @@ def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
                 with control.fail_after_real(0.01):
                     await control.run_for(60)
             event.set()
-        assert "nobody moves" not in str(caught.value)
+        assert "nothing moves" not in str(caught.value)
 
     event = threading.Event()
     control = ClockControl()
@@ -440,7 +440,7 @@ def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
 
 
 def test_a_deadlock_where_nobody_moves_the_time() -> None:
-    assert NOBODY_MOVES in deadlock(partial(trio.sleep, 60))
+    assert NOTHING_MOVES in deadlock(partial(trio.sleep, 60))
 
 
 def test_fail_after_real_while_time_flies() -> None:

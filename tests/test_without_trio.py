@@ -245,7 +245,7 @@ def test_an_async_callback_shows_later() -> None:
     clock, driver = InactiveClock().activate_manual()
     with clock.timer_group() as timers:
         timers.call_later(0, lambda: async_fn())
-        with pytest.raises(TypeError, match="nobody awaits"):
+        with pytest.raises(TypeError, match="is never awaited"):
             driver.advance_timers()
 
 
@@ -342,7 +342,7 @@ def test_dropping_the_driver_ends_the_clock(time: HandMovedTime) -> None:
         del driver
         assert [*alive, clock.alive] == [True, False]
         assert not timer.pending
-        with pytest.raises(ClockGone, match="nobody holds the driver"):
+        with pytest.raises(ClockGone, match="the driver that came with it has"):
             timers.call_later(1, print)
         with pytest.raises(ClockGone):
             timer.reset(1)
@@ -358,7 +358,7 @@ def test_dropping_the_driver_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert not clock.alive
-    with pytest.raises(ClockGone, match="nobody holds the driver"):
+    with pytest.raises(ClockGone, match="the driver that came with it has"):
         clock.timer_group()
 
 
@@ -638,7 +638,7 @@ async def test_whoever_waits_when_the_driver_is_dropped_anywhere(
     clock, driver = InactiveClock().activate_manual()
 
     async def delay() -> None:
-        with pytest.raises(ClockGone, match="nobody holds the driver"):
+        with pytest.raises(ClockGone, match="the driver that came with it has"):
             await clock.delay(60)
         told.append("delay")
 

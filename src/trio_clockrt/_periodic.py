@@ -28,7 +28,7 @@ _USAGE = "`async for tick in clock.periodic(period):`"
 class MissedTick(enum.Enum):
     """What a periodic timer does after it has missed a tick.
 
-    A tick of `Clock.periodic` is missed if its time passes while nobody is waiting for
+    A tick of `Clock.periodic` is missed if its time passes while no task is waiting for
     it; one of `TimerGroup.call_every`, if it comes a whole period late. It always comes
     at once then, late, and this says what becomes of the ticks after it:
 
@@ -135,7 +135,7 @@ class PeriodicTimer(Hinted, Uncopied):
 
     One task at a time may wait for a tick; leave the loop whenever you like, there
     is nothing to close. Waiting is always a checkpoint, and if it is cancelled, no
-    tick is lost. Between ticks, nobody is waiting: it takes an open `Clock` somewhere
+    tick is lost. Between ticks, no task is waiting: it takes an open `Clock` somewhere
     to keep the clock alive then.
 
     Example::
@@ -163,7 +163,7 @@ class PeriodicTimer(Hinted, Uncopied):
         state.check()
         self._grid = make_grid(state, period, missed)
         self._state = state
-        # Taken out, in one step, by whoever waits.
+        # Taken out, in one step, by the task that waits.
         self._free: list[None] = [None]
         # The task that waits for a tick.
         self._task: trio.lowlevel.Task | None = None
@@ -203,7 +203,7 @@ class PeriodicTimer(Hinted, Uncopied):
                         return ticked
                 else:
                     await checkpoint()
-                    # If nobody has reset it meanwhile.
+                    # If it has not been reset meanwhile.
                     if not self._restart_if_reset() and self._grid.next_tick == tick:
                         self._grid.advance(self._state.now(), missed=tick < now)
                         return tick
@@ -218,11 +218,11 @@ class PeriodicTimer(Hinted, Uncopied):
         return True
 
     async def _wait(self, tick: float) -> float | None:
-        """Return what has come, or None if somebody has reset it instead."""
+        """Return what has come, or None if it has been reset instead."""
         waiter = _TickWaiter(self._state, tick)
         self._state.add(waiter)
         self._task = current_task()
-        # For reset(). Trio clears it as soon as the task is woken, by whomever.
+        # For reset(). Trio clears it as soon as anything wakes the task.
         self._task.custom_sleep_data = self._waiter = waiter
         if self._resets:
             waiter.wake()
@@ -238,7 +238,7 @@ class PeriodicTimer(Hinted, Uncopied):
             # a reset that we have seen before may wake us a moment later.)
             self._state.discard(waiter)
             return None
-        if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
+        if self._grid.next_tick == waiter.when:  # it has not been reset meanwhile
             self._grid.advance(waiter.when, missed=False)
         return waiter.when
 
@@ -265,7 +265,7 @@ class PeriodicTimer(Hinted, Uncopied):
         """
         self._state.check()
         if self._state.shared:
-            # In any thread, so it is left to whoever waits.
+            # In any thread, so it is left to the task that waits.
             self._resets.append(self._state.now())
             waiter = self._waiter
             if waiter is not None:

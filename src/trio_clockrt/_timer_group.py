@@ -244,7 +244,7 @@ class TimerGroup(Hinted, Uncopied):
         try:
             self._state.discard(timer)
         except KeyboardInterrupt:
-            self._state.discard(timer)  # outside of Trio; nobody else would
+            self._state.discard(timer)  # outside of Trio; nothing else would
             raise
         if not self._pending:
             self._drained()
@@ -274,7 +274,7 @@ class TimerGroup(Hinted, Uncopied):
         try:
             self.cancel_timers()
         except KeyboardInterrupt:
-            self.cancel_timers()  # outside of Trio; nobody else would
+            self.cancel_timers()  # outside of Trio; nothing else would
             raise
         finally:
             self._state.groups.pop(self, None)
@@ -322,8 +322,8 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         state.check()
         if state.driven:
             raise RuntimeError(
-                "a Trio task drives this clock, and nobody would see the exceptions of "
-                "its callbacks: use `async with clock.open_timers() as timers:`. "
+                "a Trio task drives this clock, and no caller would see the exceptions "
+                "of its callbacks: use `async with clock.open_timers() as timers:`. "
                 "timer_group() is for the clocks of activate_manual()"
             )
         self._state = state
@@ -334,7 +334,7 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         self._enter_once()
         self._state.check()
         if current_run() is not None:
-            # Who moves the time may want to see when this run has nothing to do.
+            # The control may want to see when this run has nothing to do.
             self._state.note_run()
         self._timers = self._kind(self._state)
         return self._timers

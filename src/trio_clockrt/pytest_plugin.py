@@ -1,4 +1,4 @@
-"""The pytest plugin, for whoever names it; pytest itself finds it by an entry point.
+"""The pytest plugin by its name; pytest itself finds it by an entry point.
 
 What is named here is a module beside the package, since pytest loads plugins before
 tools that measure coverage have started. It is loaded once, whichever way comes first.

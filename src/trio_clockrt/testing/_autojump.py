@@ -15,7 +15,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 from .._post import current_run, post
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
-from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
+from ._report import nothing_moves_to, threads_that_wait, workers_wait_for
 from ._stand_still import PASSES
 from ._trio_inside import (
     anybody_waits_for_idleness,
@@ -195,7 +195,7 @@ class Autojump(trio.abc.Instrument):
             or anybody_waits_for_idleness()
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
-                # Unless I/O, which is to be looked for now, wakes somebody.
+                # Unless I/O, which is to be looked for now, wakes a task.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
             if seconds == inf and count_of_other_threads() and current_run():
@@ -299,7 +299,7 @@ class Autojump(trio.abc.Instrument):
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
-            return  # I/O has woken somebody
+            return  # I/O has woken a task
         if self._jump_at > -inf and self._jump_at > self._real():
             return
         deadline = min(deadline, self._others.next_deadline())
@@ -325,7 +325,7 @@ class Autojump(trio.abc.Instrument):
         if deadline < inf and workers and self._idleness.threshold < inf:
             hint = workers_wait_for(deadline)
         elif deadline < inf:
-            hint = nobody_moves_to(deadline)
+            hint = nothing_moves_to(deadline)
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(

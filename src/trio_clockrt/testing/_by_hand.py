@@ -50,7 +50,7 @@ _Failures = list[tuple[Any, BaseException]]
 
 
 class ByHand:
-    """Moves the time, and lets whoever is due do what is to be done on the way.
+    """Moves the time, and lets timers and tasks do what is due on the way.
 
     Args:
         moved: What to call when time has moved.
@@ -284,7 +284,7 @@ class ByHand:
             return False
 
     def next_deadline(self) -> float:
-        """The earliest that somebody here waits for, or can be told of."""
+        """The earliest that a task here waits for, or a driver can be told of."""
         deadline = self._others.next_deadline()
         if self._is_in_its_run():
             return min(deadline, self._autojump.next_deadline())

@@ -30,7 +30,7 @@ from ._autojump import Autojump
 from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
-from ._report import nobody_moves_to, report
+from ._report import nothing_moves_to, report
 from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -57,7 +57,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
     deadlines, the timers of every clock that is activated there, and their system
-    time. Hand it to whatever starts the run::
+    time. Hand it to the function that starts the run::
 
         trio.run(main, clock=ClockControl(autojump_threshold=0))
 
@@ -70,7 +70,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
     Args:
         at: What system time it is at first, a timezone-aware `~datetime.datetime`; the
-            beginning of 1970 by default. Instants begin at 0.0, whatever this is.
+            beginning of 1970 by default. Instants always begin at 0.0.
         rate: The initial `rate`.
         autojump_threshold: The initial `autojump_threshold`.
         io_grace: For how many real seconds more nothing must happen before time jumps,
@@ -201,7 +201,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def rate(self) -> float:
         """How many seconds pass for each second of real time.
 
-        At 0.0, the default, time stands still unless somebody moves it. It can be set
+        At 0.0, the default, time stands still unless it is moved. It can be set
         at any moment.
 
         Raises:
@@ -304,7 +304,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         deadlines, so that a callback reads its own due time, and what it registers on
         the way fires too; everything due has fired when this returns.
 
-        Whatever Trio drives cannot go on before this returns. For that, it is one leap
+        What Trio drives cannot go on before this returns. For tasks, it is one leap
         as in `jump`; to stop at each deadline there, use `run_for`.
 
         It goes to an instant, so far from now. If something else moves the time
@@ -472,11 +472,11 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def fail_after_real(
         self, seconds: float | timedelta
     ) -> AbstractContextManager[trio.CancelScope]:
-        """Limit a block in real time, with ``with``, whatever virtual time does.
+        """Limit a block in real time, with ``with``, also if virtual time stands still.
 
-        So a test that hangs fails, and says what everybody has been waiting for: what
-        time it is, where the tasks are, which timers come next, and whether nobody
-        moves the time to them.
+        So a test that hangs fails, and says what it has been waiting for: what time it
+        is, where the tasks are, which timers come next, and whether nothing moves the
+        time to them.
 
         Args:
             seconds: How long the block may take, in real seconds or as a
@@ -499,7 +499,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             >>> control = ClockControl()
             >>> async def main():
             ...     with control.fail_after_real(0.01):
-            ...         await trio.sleep(60)  # nobody moves the time
+            ...         await trio.sleep(60)  # nothing moves the time
             >>> try:
             ...     trio.run(main, clock=control)
             ... except trio.TooSlowError as error:
@@ -566,7 +566,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
         As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
         `time.time`, `time.gmtime` and the like follow the control, each time that they
-        are called: in the whole process, in every thread, and also where somebody has
+        are called: in the whole process, in every thread, and also where a module has
         imported them before. (`time.ctime` and `time.asctime` only where they are
         looked up in the module at each call.) `time.monotonic` and `time.perf_counter`
         stay real, and so does the local timezone; :doc:`testing` lists what else does.
@@ -576,8 +576,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         >= 3, < 4'``. It takes the place of freezegun, whose ``freeze_time`` stops the
         clock of a Trio run too.
 
-        A system time that no `~datetime.datetime` can hold is whatever error Python
-        has for it, where it is read; `time.time` can tell it.
+        Where a system time is read that no `~datetime.datetime` can hold, Python raises
+        an error of its own; `time.time` can tell it.
 
         Raises:
             ImportError: if there is no time-machine.
@@ -715,7 +715,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         # What lets the program run by hand holds.
         moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
         stuck = not moves and self._time.now() < deadline < inf
-        hint = f"; {nobody_moves_to(deadline)}" if stuck else ""
+        hint = f"; {nothing_moves_to(deadline)}" if stuck else ""
         return f"{hint}:{self._report()}"
 
     def _settings_changed(self) -> None:
@@ -740,7 +740,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: object) -> None:
-            # What is private, or a subclass of somebody's, is not ours to check.
+            # What is private, or of a user's subclass, is not ours to check.
             ours = type(self) is ClockControl and not name.startswith("_")
             if ours and not hasattr(ClockControl, name):
                 getattr(self, name)  # which says so, and what it could have been

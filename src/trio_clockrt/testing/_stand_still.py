@@ -121,8 +121,8 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
 class TasksGoOn(StandStill, trio.abc.Instrument):
     """There is always a task of the run that can go on, so the run is never idle.
 
-    As an instrument it counts the passes of Trio's loop itself; otherwise the one who
-    counts them calls `look`.
+    As an instrument it counts the passes of Trio's loop itself; otherwise the
+    caller counts them and calls `look`.
 
     Args:
         patience: For how many real seconds this may last before people are told.
