@@ -110,8 +110,8 @@ class Clock(SimpleClock):
     def close(self) -> None:
         """Stop to be an owner; this object can only read the time from now on.
 
-        The clock itself lives on as long as it has another owner or use. Tasks that wait go
-        on waiting, and open timer nurseries stay open, for new timers too. (A
+        The clock itself lives on as long as it has another owner or use. Tasks that
+        wait go on waiting, and open timer nurseries stay open, for new timers too. (A
         `PeriodicTimer` is nothing that uses a clock, between two ticks.) Closing it
         again does nothing. This may be called from any thread, and ``with clock:``
         calls it at the end of the block.
