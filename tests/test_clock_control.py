@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from hand_moved_time import HandMovedTime
 
 from trio_clockrt import open_clock
 from trio_clockrt.testing import ClockControl
@@ -26,13 +27,6 @@ Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
 
 def jumping(**kwargs: Any) -> ClockControl:
     return ClockControl(autojump_threshold=0, **kwargs)
-
-
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -60,13 +60,6 @@ Open = Callable[[ClockControl], AbstractAsyncContextManager[Clock]]
 each_kind = pytest.mark.parametrize("open_it", [driven, lone, manual])
 
 
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def note_after(clock: Clock, seconds: float, log: list[float]) -> None:
     await clock.delay(seconds)
     log.append(clock.instant())

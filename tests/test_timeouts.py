@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import (
-    AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
     suppress,
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import trio
+from kinds_of_clock import Open, own, own_shared, stand_alone
 from shared_clock import SharedClock
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -34,27 +34,10 @@ def jumping() -> ClockControl:
 
 
 @asynccontextmanager
-async def own() -> AsyncGenerator[Clock]:
-    async with open_clock() as clock:
-        yield clock
-
-
-@asynccontextmanager
-async def own_shared() -> AsyncGenerator[Clock]:
-    async with InactiveClock.new_shared().activate() as (clock, _):
-        yield clock
-
-
-@asynccontextmanager
 async def from_control() -> AsyncGenerator[Clock]:
     recipe = InactiveClock.from_control(jumping())
     async with recipe.activate() as (clock, _):
         yield clock
-
-
-@asynccontextmanager
-async def stand_alone() -> AsyncGenerator[Clock]:
-    yield jumping().to_clock()
 
 
 @asynccontextmanager
@@ -78,7 +61,6 @@ async def manual_shared() -> AsyncGenerator[Clock]:
     del driver
 
 
-Open = Callable[[], AbstractAsyncContextManager[Clock]]
 ON_SCOPES = [own, own_shared]
 MOVED_BY_JUMPS = [from_control, stand_alone, manual_of_a_control]
 each_kind = pytest.mark.parametrize(

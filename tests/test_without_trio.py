@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hand_moved_time import HandMovedTime
 from trio.lowlevel import Task, TrioToken
 
 from trio_clockrt import (
@@ -32,16 +33,9 @@ if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 
-class HandMovedTime:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> HandMovedTime:
-    time = HandMovedTime()
+    time = HandMovedTime(1000.0)
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, staticmethod(time))
     return time
