@@ -153,7 +153,7 @@ def test_who_looks_sees_the_seed() -> None:
             await trio.lowlevel.checkpoint()
 
     control._real_clock = iter(range(10**6)).__next__
-    with pytest.warns(RuntimeWarning, match="ClockControl with seed 12345") as warned:
+    with pytest.warns(RuntimeWarning, match=r"seed (is )?12345") as warned:
         trio.run(spin, clock=control)
 
 
@@ -165,7 +165,7 @@ def test_an_endless_callback_names_the_seed() -> None:
 
     with control.to_clock() as clock, clock.timer_group() as timers:
         again()
-        with pytest.raises(RuntimeError, match="timers of a ClockControl with seed 12"):
+        with pytest.raises(RuntimeError, match=r"seed (is )?12345"):
             control.advance(1)
 
 

@@ -15,7 +15,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 from .._post import current_run, post
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
-from ._report import nothing_moves_to, threads_that_wait, workers_wait_for
+from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
 from ._stand_still import PASSES
 from ._trio_inside import (
     anybody_waits_for_idleness,
@@ -325,7 +325,7 @@ class Autojump(trio.abc.Instrument):
         if deadline < inf and workers and self._idleness.threshold < inf:
             hint = workers_wait_for(deadline)
         elif deadline < inf:
-            hint = nothing_moves_to(deadline)
+            hint = nobody_moves_to(deadline)
         else:
             hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(

@@ -83,7 +83,7 @@ class StandStill:
         for reason, frame in reasons:
             tell(
                 f"virtual time has been standing still for {how_long} of real time, "
-                f"as {reason} This is the time of a {self._time.name}.",
+                f"as {reason} ({self._time.name})",
                 frame,
                 warning=warning,
                 aloud=aloud,
@@ -178,7 +178,7 @@ def _why_tasks(tasks: list[Task]) -> tuple[str, FrameType]:
     reason = (
         f"there is always a task that can go on: {'; '.join(named[:_NAMED])}. "
         f"{_SILENCE} If it waits for a time, it will wait for ever, as time only moves "
-        "when no task can go on: let it sleep for more than 0 seconds, or until then."
+        "when no task can go on: let it sleep for more than 0 seconds, or until then"
     )
     return reason, frames[0]
 
