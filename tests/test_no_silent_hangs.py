@@ -398,7 +398,7 @@ async def test_fail_after_real_says_what_it_waited_for(real_timers: RealTimers) 
     assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
 
 
-NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use auto"
+NOTHING_MOVES = "the next deadline is at 60.0, but nothing moves the time. Use auto"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_fail_after_real_says_that_nobody_moves_the_time(
                     await trio.sleep(seconds)
             event.set()
         first = str(caught.value).splitlines()[0]
-        assert (NOBODY_MOVES in first) == says_so
+        assert (NOTHING_MOVES in first) == says_so
 
     event = threading.Event()
     control = ClockControl(**arguments)
@@ -441,7 +441,7 @@ def test_fail_after_real_around_a_task_that_moves_the_time(
                     trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                     await control.run_for(60)
             event.set()
-        assert "nobody moves" not in str(caught.value)
+        assert "nothing moves" not in str(caught.value)
 
     event = threading.Event()
     control = ClockControl()
@@ -449,7 +449,7 @@ def test_fail_after_real_around_a_task_that_moves_the_time(
 
 
 def test_a_deadlock_where_nobody_moves_the_time() -> None:
-    assert NOBODY_MOVES in deadlock(partial(trio.sleep, 60))
+    assert NOTHING_MOVES in deadlock(partial(trio.sleep, 60))
 
 
 def test_fail_after_real_while_time_flies() -> None:

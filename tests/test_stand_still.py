@@ -19,6 +19,7 @@ import pytest
 import trio
 import trio.testing
 from conftest import RealTimers
+from hand_moved_time import HandMovedTime, WhenItWaits
 
 from trio_clockrt.testing import ClockControl
 from trio_clockrt.testing._blame import raise_in_program
@@ -330,33 +331,6 @@ def worker() -> Iterator[Worker]:
     worker = Worker()
     yield worker
     worker.enough.set()
-
-
-class WhenItWaits(trio.abc.Instrument):
-    """Takes a step each time that the run is about to wait, which then goes on."""
-
-    def __init__(self, *steps: Callable[[], object]) -> None:
-        self.steps = list(steps)
-        self.timeouts: list[float] = []
-
-    def before_run(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
-
-    def before_io_wait(self, timeout: float) -> None:
-        if timeout and self.steps:
-            self.timeouts.append(timeout)
-            self.steps.pop(0)()
-            self.token.run_sync_soon(int)
-
-
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def test_a_worker_is_spoken_of_again_and_again(

@@ -43,7 +43,7 @@ async def wait_in_a_child(waits: threading.Semaphore) -> None:
     ("threshold", "hint"),
     [
         (0, "the next deadline is at 60.0, but time waits for a worker thread"),
-        (float("inf"), "the next deadline is at 60.0, but nobody moves the time"),
+        (float("inf"), "the next deadline is at 60.0, but nothing moves the time"),
     ],
 )
 @pytest.mark.parametrize("wait", [wait_for_threads, wait_in_a_child])

@@ -45,15 +45,15 @@ class DriverAlarm(Alarm):
 
     @abstractmethod
     def move(self, deadline: float) -> None:
-        """Change the deadline; somebody must be asleep."""
+        """Change the deadline; the driver must be asleep."""
 
     @enable_ki_protection
     def wake_soon(self, _: object = None) -> None:
-        """Wake whoever is asleep by then; from any thread, and from finalizers."""
+        """Wake the driver if asleep by then; from any thread, and from finalizers."""
         post(self._token, self.wake)
 
     def is_over(self) -> bool:
-        """Whether the run has ended, and whoever is still asleep will never wake up."""
+        """Whether the run has ended, so that a sleeping driver will never wake up."""
         return not post(self._token, int)
 
     def call(self) -> None: ...
@@ -63,7 +63,7 @@ class DriverAlarm(Alarm):
 
     @abstractmethod
     async def sleep(self, state: State) -> None:
-        """Sleep until the deadline that the state moves it to, or somebody later."""
+        """Sleep until the deadline, which the state may move in the meantime."""
 
 
 class TrioAlarm(DriverAlarm):
@@ -87,7 +87,7 @@ class TrioAlarm(DriverAlarm):
             if not scope.cancel_called:
                 self.deadline = -inf
                 return Abort.SUCCEEDED
-            # It is our own deadline that has come. Who sleeps need not wait until the
+            # It is our own deadline that has come. The sleeper need not wait until the
             # driver has its turn. To be woken costs it much less than to be cancelled,
             # and there is nothing to unwind.
             woken = outcome.capture(state.wake_sleepers, state.now())
@@ -105,7 +105,7 @@ class TrioAlarm(DriverAlarm):
 class ManualAlarm:
     """For a driver that never sleeps, as its caller does that.
 
-    It notices when somebody drops the driver: nobody else could make a timer fire.
+    It notices when the driver is dropped: nothing else could make a timer fire.
     """
 
     deadline = -inf
@@ -135,7 +135,7 @@ class ManualAlarm:
 
     @enable_ki_protection
     def _lose_driver(self, state: State, _: object) -> None:
-        # At any moment, in any thread, so that nobody can be told here and now.
+        # At any moment, in any thread, so that no task can be told here and now.
         state.lose_driver()
         if self._token is not None:
             post(self._token, state.tell_everybody)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from trio.lowlevel import disable_ki_protection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -65,6 +65,14 @@ def check_async_fn(async_fn: Callable[..., object]) -> None:
         )
 
 
+def refuse_keywords(keywords: Mapping[str, object]) -> NoReturn:
+    given = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+    raise TypeError(
+        f"a timer passes no keyword arguments on to its function, but {given} was "
+        f"given; pass `functools.partial(fn, {given})` as the function"
+    )
+
+
 @disable_ki_protection
 def call(fn: Callable[..., object], args: tuple[object, ...]) -> object:
     """Call *fn* as user code: Ctrl-C may interrupt it."""
@@ -77,8 +85,8 @@ def check_result(fn: Callable[..., object], result: object) -> None:
         _close(result)
         raise TypeError(
             f"a timer's callback must be a synchronous function, but {fn!r} returned "
-            f"{result!r}, which nobody awaits; a TimerNursery starts async functions "
-            "with start_later() and start_at()"
+            f"{result!r}, which is never awaited; a TimerNursery starts async "
+            "functions with start_later() and start_at()"
         )
 
 

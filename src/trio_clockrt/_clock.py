@@ -39,10 +39,10 @@ class Clock(SimpleClock):
     the clock is gone, and everything that needs its timers raises `ClockGone`.
 
     Every `Clock` object is an owner of what has been activated, until it is closed or
-    nobody holds it any more. When there is no owner left, no pending timer, no waiting
-    task and no open timer nursery, then the clock ends before its block does. Most
-    programs never notice. Use `clone` and `close` where parts of a program use a clock
-    for different lengths of time and it should end with the last of them.
+    nothing refers to it any more. When there is no owner left, no pending timer, no
+    waiting task and no open timer nursery, then the clock ends before its block does.
+    Most programs never notice. Use `clone` and `close` where parts of a program use a
+    clock for different lengths of time and it should end with the last of them.
     """
 
     _made_by = "`async with open_clock() as clock:`"
@@ -110,8 +110,8 @@ class Clock(SimpleClock):
     def close(self) -> None:
         """Stop to be an owner; this object can only read the time from now on.
 
-        The clock itself lives on as long as anybody else uses it. Tasks that wait go
-        on waiting, and open timer nurseries stay open, for new timers too. (A
+        The clock itself lives on as long as it has another owner or use. Tasks that
+        wait go on waiting, and open timer nurseries stay open, for new timers too. (A
         `PeriodicTimer` is nothing that uses a clock, between two ticks.) Closing it
         again does nothing. This may be called from any thread, and ``with clock:``
         calls it at the end of the block.
@@ -158,7 +158,7 @@ class Clock(SimpleClock):
             raise self._state.gone()
         raise trio.ClosedResourceError(
             "this Clock object has been closed, so it can only read the time; give "
-            "whoever still needs timers a clone() of their own, before it is closed"
+            "each task that needs timers for longer a clone() of its own beforehand"
         )
 
     @enable_ki_protection
@@ -173,7 +173,7 @@ class Clock(SimpleClock):
         less than 0.3. But a delay of more than zero always ends later than it began, so
         a loop that sleeps for what is left ends.
 
-        Whoever waits on a clock is woken in the order of deadlines, and with the same
+        The clock wakes tasks in the order of deadlines, and those with the same
         deadline in the order of registration. So after ``await clock.delay(10)`` every
         timer that had been set before for that instant or earlier has fired. Trio
         promises no such order between its own sleeps or timeouts and the timers. But
@@ -182,7 +182,7 @@ class Clock(SimpleClock):
 
         Args:
             seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a
-                checkpoint, and ``inf`` is until somebody cancels it.
+                checkpoint, and ``inf`` is until it is cancelled.
 
         Raises:
             ValueError: if *seconds* is negative or NaN.
@@ -212,7 +212,7 @@ class Clock(SimpleClock):
                 return
         waiter = TaskWaiter(state, later(state.now(), seconds))
         state.add(waiter)
-        del self  # to wait does not make anybody an owner
+        del self  # to wait makes no owner
         await wait_task_rescheduled(waiter.abort)
 
     @enable_ki_protection
@@ -221,7 +221,7 @@ class Clock(SimpleClock):
 
         Args:
             instant: A point on the scale of `~SimpleClock.instant`; ``inf`` is until
-                somebody cancels it.
+                it is cancelled.
 
         Raises:
             ValueError: if *instant* is NaN.
@@ -250,7 +250,7 @@ class Clock(SimpleClock):
         else:
             waiter = TaskWaiter(state, instant)
             state.add(waiter)
-            del self  # to wait does not make anybody an owner
+            del self  # to wait makes no owner
             await wait_task_rescheduled(waiter.abort)
 
     def delay_blocking(self, seconds: float | timedelta) -> None:
@@ -309,11 +309,11 @@ class Clock(SimpleClock):
         if state.is_here():
             raise RuntimeError(
                 "delay_blocking() would wait for ever in the thread that activated the "
-                "clock, as nobody else calls advance_timers(); set a timer, or wait in "
-                "another thread"
+                "clock, as no other thread calls advance_timers(); set a timer, or "
+                "wait in another thread"
             )
         if is_in_worker_thread():
-            # Unless nobody waits for it any more, as its run has ended, or crashed.
+            # Unless no task waits for it any more, as its run has ended, or crashed.
             with suppress(trio.RunFinishedError, OSError):
                 trio.from_thread.run(self.delay, seconds)
                 return
@@ -509,7 +509,7 @@ class Clock(SimpleClock):
         Leaving the block waits for the child tasks that timers have started, as a
         Trio nursery does, and for pending timers too. A periodic timer is always
         pending, so it keeps the block open until it is cancelled. If the body raises,
-        pending timers are cancelled, whatever *on_exit* says.
+        pending timers are cancelled, with either *on_exit*.
 
         Args:
             on_exit: With ``"cancel"``, the end of the body cancels the timers that

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from trio.lowlevel import (
@@ -15,16 +16,19 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_period
+from ._hints import Hinted, hints
 from ._state import State
 from ._typing import Self
 from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
 
+_USAGE = "`async for tick in clock.periodic(period):`"
+
 
 class MissedTick(enum.Enum):
     """What a periodic timer does after it has missed a tick.
 
-    A tick of `Clock.periodic` is missed if its time passes while nobody is waiting for
+    A tick of `Clock.periodic` is missed if its time passes while no task is waiting for
     it; one of `TimerGroup.call_every`, if it comes a whole period late. It always comes
     at once then, late, and this says what becomes of the ticks after it:
 
@@ -119,7 +123,8 @@ class _TickWaiter(TaskWaiter):
     _periodic = True
 
 
-class PeriodicTimer(Uncopied):
+@hints
+class PeriodicTimer(Hinted, Uncopied):
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
     Each tick yields the instant it was scheduled for. The grid of ticks starts when
@@ -130,7 +135,7 @@ class PeriodicTimer(Uncopied):
 
     One task at a time may wait for a tick; leave the loop whenever you like, there
     is nothing to close. Waiting is always a checkpoint, and if it is cancelled, no
-    tick is lost. Between ticks, nobody is waiting: it takes an open `Clock` somewhere
+    tick is lost. Between ticks, no task is waiting: it takes an open `Clock` somewhere
     to keep the clock alive then.
 
     Example::
@@ -158,7 +163,7 @@ class PeriodicTimer(Uncopied):
         state.check()
         self._grid = make_grid(state, period, missed)
         self._state = state
-        # Taken out, in one step, by whoever waits.
+        # Taken out, in one step, by the task that waits.
         self._free: list[None] = [None]
         # The task that waits for a tick.
         self._task: trio.lowlevel.Task | None = None
@@ -198,7 +203,7 @@ class PeriodicTimer(Uncopied):
                         return ticked
                 else:
                     await checkpoint()
-                    # If nobody has reset it meanwhile.
+                    # If it has not been reset meanwhile.
                     if not self._restart_if_reset() and self._grid.next_tick == tick:
                         self._grid.advance(self._state.now(), missed=tick < now)
                         return tick
@@ -213,11 +218,11 @@ class PeriodicTimer(Uncopied):
         return True
 
     async def _wait(self, tick: float) -> float | None:
-        """Return what has come, or None if somebody has reset it instead."""
+        """Return what has come, or None if it has been reset instead."""
         waiter = _TickWaiter(self._state, tick)
         self._state.add(waiter)
         self._task = current_task()
-        # For reset(). Trio clears it as soon as the task is woken, by whomever.
+        # For reset(). Trio clears it as soon as anything wakes the task.
         self._task.custom_sleep_data = self._waiter = waiter
         if self._resets:
             waiter.wake()
@@ -233,7 +238,7 @@ class PeriodicTimer(Uncopied):
             # a reset that we have seen before may wake us a moment later.)
             self._state.discard(waiter)
             return None
-        if self._grid.next_tick == waiter.when:  # nobody has reset it meanwhile
+        if self._grid.next_tick == waiter.when:  # it has not been reset meanwhile
             self._grid.advance(waiter.when, missed=False)
         return waiter.when
 
@@ -260,7 +265,7 @@ class PeriodicTimer(Uncopied):
         """
         self._state.check()
         if self._state.shared:
-            # In any thread, so it is left to whoever waits.
+            # In any thread, so it is left to the task that waits.
             self._resets.append(self._state.now())
             waiter = self._waiter
             if waiter is not None:
@@ -272,6 +277,16 @@ class PeriodicTimer(Uncopied):
 
     def __repr__(self) -> str:
         return f"<PeriodicTimer {self._grid!r}, next tick {self._grid.next_tick:.6f}>"
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+        # Python asks for the first of these in a loop. (With `__iter__`, a timer would
+        # be an `Iterable`.)
+        def __getitem__(self, index: object) -> NoReturn:
+            raise TypeError(f"ticks need `async for`, not `for`: {_USAGE}")
+
+        def __next__(self) -> NoReturn:
+            raise TypeError(f"ticks need `await anext(ticks)`, not `next`: {_USAGE}")
 
 
 def make_grid(state: State, period: float | timedelta, missed: object) -> Grid:

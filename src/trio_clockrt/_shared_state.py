@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 # read before others in the driver's run get a turn.
 _MESSAGES = 1024
 
-# Whoever leaves more than twice as many pauses each time, for so many seconds or
-# whatever is the least, as several threads can leave more than one can read.
+# A thread that leaves more than twice as many pauses each time, for so many seconds or
+# as short as it can, as several threads can leave more than one can read.
 _PAUSE = 1e-6
 
 
@@ -55,12 +55,12 @@ class SharedState(State):
     to it are messages, which are read there, one after the other: at once if it is
     there that they are left, and otherwise as soon as the driver has to know of them.
 
-    Whoever has to be told of the end is a dependent, and takes part in that by what
-    Python does in one step: of all who take it out of the dictionary, one gets it. So
-    the end may come in any thread, and at any moment.
+    All that has to be told of the end is a dependent, and takes part in that by what
+    Python does in one step: of all threads that take it out of the dictionary, one gets
+    it. So the end may come in any thread, and at any moment.
 
-    The `lock` is for timers that change together with the message about it. Nobody
-    calls anything while having it that might wait for another lock.
+    The `lock` is for timers that change together with the message about it. A
+    thread that has it calls nothing that might wait for another lock.
     """
 
     shared = True
@@ -81,7 +81,7 @@ class SharedState(State):
             raise self.gone()
 
     def is_here(self) -> bool:
-        # First what is cheap, for those who wait for the answer elsewhere.
+        # First what is cheap, as other threads wait for the answer.
         return get_ident() == self._thread and super().is_here()
 
     def check_home(self) -> None:
@@ -210,7 +210,7 @@ class SharedState(State):
 
     def _catch_up(self) -> None:
         if self.changing:
-            return  # whoever does so goes on
+            return  # the code that changes the queue goes on
         self._read(len(self._postponed))
         if self._alarm.deadline != -inf and not self.firing:
             self._rearm_and_look_again()
@@ -219,7 +219,7 @@ class SharedState(State):
         self._rearm_undisturbed()
         calls, self._afterwards = self._afterwards, []
         if self._postponed:
-            # Whoever has left it may have seen an earlier alarm than there is now.
+            # The thread that left it may have seen an earlier alarm than there is now.
             self._wake_reader()
         else:
             for fn in calls:
@@ -260,7 +260,7 @@ class SharedState(State):
 
     def _tell(self, who: SharedDependent, dependents: dict[Any, None]) -> None:
         if dependents.pop(who, who) is not None:
-            return  # somebody else has
+            return  # another thread has
         if who._run is None:
             who._clock_gone()
         else:
@@ -282,7 +282,7 @@ class SharedState(State):
 
     def forked(self) -> None:
         super().forked()
-        self.lock = RLock()  # whoever had it is in the other process
+        self.lock = RLock()  # its owner is in the other process
 
     def forget_run(self, run: TrioToken) -> None:
         """It is over, and has perhaps left something behind."""

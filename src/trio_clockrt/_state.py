@@ -43,7 +43,7 @@ _only_wakes: Callable[[Waiter], bool] = attrgetter("_only_wakes")
 
 
 class Waiter(Protocol):
-    """Somebody a timer wakes. When one of these is called, the timer is out of the
+    """What a timer wakes. When one of these is called, the timer is out of the
     queue; neither of them raises.
     """
 
@@ -56,7 +56,7 @@ class Waiter(Protocol):
 
     @property
     def _periodic(self) -> bool:
-        """Whether it comes again and again, and nobody waits for it in particular."""
+        """Whether it comes again and again, so that its end is not waited for."""
         ...
 
     def _fire(self) -> bool:
@@ -71,7 +71,7 @@ class Waiter(Protocol):
 
 
 class Dependent(Protocol):
-    """Somebody who is told when the clock goes, whether or not a timer is pending."""
+    """What is told when the clock goes, whether or not a timer is pending."""
 
     def _clock_gone(self) -> None: ...
 
@@ -80,7 +80,7 @@ class Alarm(Protocol):
     """What wakes the driver. While the driver is awake the deadline is ``-inf``."""
 
     deadline: float
-    # Whether timers are to remember where they were made, for whoever reports on them.
+    # Whether timers are to remember where they were made, for reports on them.
     notes_origins: bool
 
     def move(self, deadline: float) -> None: ...
@@ -99,18 +99,18 @@ class Alarm(Protocol):
 
 
 class Ownership:
-    """What every open `Clock` of an activation holds, and nobody else.
+    """What every open `Clock` of an activation holds, and nothing else.
 
     It is one and the same object for all of them, so Python's own counting of
-    references tells when the last one is gone, in whatever thread that happens.
+    references tells when the last one is gone, in any thread.
     """
 
 
 class State:
     """The timers of an activation, and whether it is alive.
 
-    Whoever waits for a timer holds this and never a `Clock`, so that waiting does not
-    make anybody an owner.
+    All that waits for a timer holds this and never a `Clock`, so that waiting makes no
+    owner.
 
     Args:
         source: What time it is.
@@ -119,7 +119,7 @@ class State:
             when this is made. Places are Trio runs if a task *drives* the clock, and
             threads if a caller does. It may raise RuntimeError elsewhere.
         on_run_clock: Whether its instants are those of the Trio run.
-        name: Who activated the clock, for people to read.
+        name: The task or function that activated the clock, for people to read.
         affinity: Which core it has been relocated to.
     """
 
@@ -175,7 +175,7 @@ class State:
         # that changes it too. That has to wait.
         self._changing = False
         self._postponed: deque[Callable[[], None]] = deque()
-        # Whoever is told of the end; those who keep the clock alive, and the others.
+        # What is told of the end: dependents keep the clock alive, watchers do not.
         # Dictionaries for their order.
         self._dependents: dict[Any, None] = {}
         self._watchers: dict[Any, None] = {}
@@ -202,14 +202,14 @@ class State:
 
     @property
     def changing(self) -> bool:
-        """Whether nobody may look at the queue, which is being changed."""
+        """Whether the queue is being changed, so that it must not be looked at."""
         return self._changing
 
     @property
     def in_use(self) -> bool:
         """Whether it has an owner, a timer, a waiter or an open nursery.
 
-        (An open `TimerGroup` without timers is nothing that anybody waits for.)
+        (An open `TimerGroup` without timers does not count.)
         """
         return (
             self._ownership() is not None or bool(self._queue) or bool(self._dependents)
@@ -224,7 +224,7 @@ class State:
         return registered - fired - cancelled, registered, fired, cancelled
 
     def own(self) -> Ownership:
-        """Be owned by those who will hold the result."""
+        """Be owned by all that hold the result."""
         ownership = self._ownership()
         if ownership is None:
             ownership = Ownership()
@@ -342,7 +342,7 @@ class State:
         self, old: Collection[Waiter], new: Waiter | None = None, when: float = inf
     ) -> None:
         if self._home is None:
-            return  # whatever is left is about to be told
+            return  # what is left is about to be told
         if self._changing:
             replace = partial(self.keep_failure, self._replace, old, new, when)
             self._postponed.append(replace)
@@ -418,7 +418,7 @@ class State:
         return deadline
 
     def waiters(self) -> list[Waiter]:
-        """Whatever is pending, in no order; from any thread."""
+        """All that is pending, in no order; from any thread."""
         with suppress(RuntimeError):
             return list(self._queue)
         return self.waiters()  # it has changed meanwhile
@@ -481,7 +481,7 @@ class State:
         """Fire the first timer, if it is due and alone at its deadline.
 
         That is cheaper than a pass, and what else is due is left to the next one. For
-        those who know that this is the place and the moment. Tells whether there was
+        callers that know that this is the place and the moment. Tells whether there was
         one.
         """
         try:
@@ -506,7 +506,7 @@ class State:
 
         That is, wake the tasks that wait for this instant, if nothing else is due: no
         task may go on before the callbacks that come before it, or with it, nor before
-        the clock is gone, if nobody uses it but these. Tells whether that was all there
+        the clock is gone, if only these use it. Tells whether that was all there
         is to do.
         """
         if self._pass is not None:
@@ -521,7 +521,7 @@ class State:
                 for sleeper in sleepers:
                     queue.add(sleeper)
                 return False
-            # Whoever rings does not have to be told.
+            # The caller, which rings, does not have to be told.
             self._alarm.deadline = deadline
         finally:
             self._changing = False
@@ -547,13 +547,13 @@ class State:
         if not self.in_use:
             self.end(
                 "every Clock object of it had been closed or dropped, and nothing was "
-                "pending; give whoever needs it a clone() of their own"
+                "pending; give each task that needs it a clone() of its own"
             )
 
     def end(self, because: str) -> None:
-        """The clock is gone: tell everybody who waits. Idempotent."""
+        """The clock is gone: tell all that waits. Idempotent."""
         if self._home is not None:
-            # Of a run that has crashed there is nobody to be told.
+            # In a run that has crashed no task can be told.
             anybody_there = self.is_here()
             self._gone_because = because
             self._home = None
@@ -561,7 +561,7 @@ class State:
 
     def lose_driver(self) -> None:
         """The clock is gone, and `tell_everybody` follows, where tasks wait."""
-        self._gone_because = "nobody holds the driver that came with it any more"
+        self._gone_because = "the driver that came with it has been dropped"
         self._home = None
         self._let_go()
 
@@ -571,8 +571,8 @@ class State:
     def forked(self) -> None:
         """This is a child of the process with the driver, and nothing but a copy.
 
-        There is nobody to be told, and whatever wakes the driver, or a task, would
-        wake one in the parent process.
+        No task here can be told, and to wake the driver, or a task, would wake one in
+        the parent process.
         """
         self._gone_because = (
             f"it was activated in another process, of which process {os.getpid()} is a "
@@ -615,7 +615,7 @@ class State:
         if self._postponed:
             self._catch_up()
             if waiter in self._queue:
-                return False  # meanwhile somebody has set it for another instant
+                return False  # meanwhile it has been set for another instant
         return waiter._fire()
 
     def _catch_up(self) -> None:
@@ -628,7 +628,7 @@ class State:
             self._pass = None
 
     def _rearm(self) -> None:
-        """Let the alarm ring at the earliest deadline, if somebody is asleep."""
+        """Let the alarm ring at the earliest deadline, if the driver is asleep."""
         alarm = self._alarm
         if alarm.deadline != -inf:
             deadline = self._queue.next_deadline()

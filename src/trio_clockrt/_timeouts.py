@@ -173,7 +173,7 @@ class Timeout(_Timeout):
         self._state.discard(self)
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._scope.cancelled_caught:
-            # From None, as nobody needs to see the Cancelled that told us.
+            # From None, as the Cancelled that told us is of no use to users.
             if self._gone:
                 raise self._state.gone() from None
             if self._fail and (self._up or self._may_have_expired(exc)):

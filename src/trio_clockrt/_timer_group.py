@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from math import inf
 from types import TracebackType
@@ -12,7 +12,7 @@ from weakref import ref
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
-from ._callbacks import check_callback
+from ._callbacks import check_callback, refuse_keywords
 from ._durations import later, to_instant, to_seconds
 from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
@@ -63,6 +63,7 @@ class TimerGroup(Hinted, Uncopied):
         seconds: float | timedelta,
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
+        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once, this long from now.
 
@@ -94,8 +95,8 @@ class TimerGroup(Hinted, Uncopied):
             one second later
             two seconds later
         """
-        if self._closed:
-            self._refuse()
+        if self._closed or keywords:
+            self._refuse(keywords)
         check_callback(fn)
         when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(Timer(self, when, fn, args))
@@ -106,6 +107,7 @@ class TimerGroup(Hinted, Uncopied):
         instant: float,
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
+        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once, at an instant; if that is past, as soon as possible.
 
@@ -123,8 +125,8 @@ class TimerGroup(Hinted, Uncopied):
             one minute left
             time is up
         """
-        if self._closed:
-            self._refuse()
+        if self._closed or keywords:
+            self._refuse(keywords)
         check_callback(fn)
         return self._register(Timer(self, to_instant(instant, "instant"), fn, args))
 
@@ -135,6 +137,7 @@ class TimerGroup(Hinted, Uncopied):
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
         missed: MissedTick = MissedTick.DELAY,
+        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once per period, for the first time one period from now.
 
@@ -170,8 +173,8 @@ class TimerGroup(Hinted, Uncopied):
             still alive
             still alive
         """
-        if self._closed:
-            self._refuse()
+        if self._closed or keywords:
+            self._refuse(keywords)
         check_callback(fn)
         grid = make_grid(self._state, period, missed)
         return self._register(PeriodicCallback(self, grid, fn, args))
@@ -201,7 +204,9 @@ class TimerGroup(Hinted, Uncopied):
                 self._pending.pop(timer, None)
             self._drained()
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, keywords: Mapping[str, object] | None = None) -> NoReturn:
+        if keywords:
+            refuse_keywords(keywords)
         self._state.check()
         name = type(self).__name__.removeprefix("Shared")
         raise RuntimeError(
@@ -239,7 +244,7 @@ class TimerGroup(Hinted, Uncopied):
         try:
             self._state.discard(timer)
         except KeyboardInterrupt:
-            self._state.discard(timer)  # outside of Trio; nobody else would
+            self._state.discard(timer)  # outside of Trio; nothing else would
             raise
         if not self._pending:
             self._drained()
@@ -269,7 +274,7 @@ class TimerGroup(Hinted, Uncopied):
         try:
             self.cancel_timers()
         except KeyboardInterrupt:
-            self.cancel_timers()  # outside of Trio; nobody else would
+            self.cancel_timers()  # outside of Trio; nothing else would
             raise
         finally:
             self._state.groups.pop(self, None)
@@ -317,8 +322,8 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         state.check()
         if state.driven:
             raise RuntimeError(
-                "a Trio task drives this clock, and nobody would see the exceptions of "
-                "its callbacks: use `async with clock.open_timers() as timers:`. "
+                "a Trio task drives this clock, and no caller would see the exceptions "
+                "of its callbacks: use `async with clock.open_timers() as timers:`. "
                 "timer_group() is for the clocks of activate_manual()"
             )
         self._state = state
@@ -329,7 +334,7 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         self._enter_once()
         self._state.check()
         if current_run() is not None:
-            # Who moves the time may want to see when this run has nothing to do.
+            # The control may want to see when this run has nothing to do.
             self._state.note_run()
         self._timers = self._kind(self._state)
         return self._timers

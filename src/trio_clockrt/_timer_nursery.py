@@ -83,6 +83,7 @@ class TimerNursery(TimerGroup):
         async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
         *args: Unpack[ArgsT],
         name: object = None,
+        **keywords: NoReturn,
     ) -> Timer:
         """Start ``async_fn(*args)`` as a child task, this long from now.
 
@@ -120,8 +121,8 @@ class TimerNursery(TimerGroup):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             done after 6.0
         """
-        if self._closed:
-            self._refuse()
+        if self._closed or keywords:
+            self._refuse(keywords)
         check_async_fn(async_fn)
         when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(_Start(self, when, async_fn, args, name))
@@ -133,6 +134,7 @@ class TimerNursery(TimerGroup):
         async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
         *args: Unpack[ArgsT],
         name: object = None,
+        **keywords: NoReturn,
     ) -> Timer:
         """Start ``async_fn(*args)`` as a child task, at an instant.
 
@@ -147,8 +149,8 @@ class TimerNursery(TimerGroup):
             ...             timers.start_at(clock.instant() + 5, trio.sleep, 1)
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        if self._closed:
-            self._refuse()
+        if self._closed or keywords:
+            self._refuse(keywords)
         check_async_fn(async_fn)
         when = to_instant(instant, "instant")
         return self._register(_Start(self, when, async_fn, args, name))
@@ -199,7 +201,7 @@ class TimerNursery(TimerGroup):
         what: str,
     ) -> None:
         # If its task has left the nursery without closing it, such as an async
-        # generator that nobody has finished, then Trio has told that task so.
+        # generator that has not been finished, then Trio has told that task so.
         with suppress(RuntimeError):
             if is_there(self._run):
                 self._start_soon(fn, exc, name=f"{what} of {self._state.name}")
@@ -353,7 +355,7 @@ async def _raise(exc: BaseException) -> NoReturn:
 
 async def _raise_unless_cancelled(exc: BaseException) -> NoReturn:
     try:
-        # Whoever has been cancelled before the clock went has been cancelled.
+        # If this was cancelled before the clock went, that comes first.
         await checkpoint_if_cancelled()
         raise exc
     finally:

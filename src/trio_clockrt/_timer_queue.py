@@ -8,8 +8,8 @@ The entries are filed twice over, by the same idea: a dictionary that knows its
 smallest key. The outer one holds *cells*, keyed by a coarse tick, about a millisecond;
 a cell holds its entries, keyed by exact deadline. A cell is storage and never
 rounding: it only means that most entries are never compared with each other, because
-they are discarded, or come up, while their whole cell is still unsorted. Whatever is
-alone in its place, in a cell or at a deadline, needs no container there.
+they are discarded, or come up, while their whole cell is still unsorted. An entry
+that is alone in its place, in a cell or at a deadline, needs no container there.
 
 Outside of Trio, Ctrl-C may interrupt all this anywhere. So each step leaves the queue
 in order: a key is in its heap before it is in the dictionary, and a container that
@@ -59,7 +59,7 @@ class _SortedKeys(dict[float, Any]):
         self._heap: list[float] | None = None
 
     def insert(self, key: float, value: object) -> Any:
-        """Put *value* there unless the key is taken; returns whatever is there then."""
+        """Put *value* there unless the key is taken; returns what is there then."""
         there = self.get(key)
         if there is None:
             if self._heap is not None:

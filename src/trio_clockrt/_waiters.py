@@ -51,7 +51,7 @@ def who_waits(state: State) -> tuple[Task, TrioToken | None]:
 def is_there(run: TrioToken | None) -> bool:
     """Whether the current run is this one, or could not be any other.
 
-    A run that has crashed leaves its waiters behind, and nobody may touch them.
+    A run that has crashed leaves its waiters behind, and no code may touch them.
     """
     try:
         return run is None or run == current_trio_token()
@@ -75,7 +75,7 @@ with suppress(AttributeError):  # on Windows
 def is_in_worker_thread() -> bool:
     """Whether a task waits for this thread, which may then ask Trio for something.
 
-    If that task has been cancelled, so is whoever asks.
+    If that task has been cancelled, a thread that asks is too.
     """
     if get_ident() == _forker:
         return False  # it was one in the other process, where the task is
@@ -226,7 +226,7 @@ class ThreadWaiter:
         try:
             self._state.add(self)
             self._news.get().unwrap()
-        except BaseException:  # Ctrl-C, or whatever a signal handler raises
+        except BaseException:  # Ctrl-C, or what a signal handler raises
             self._state.discard(self)
             raise
 
@@ -245,7 +245,7 @@ async def wait_for_end(state: State) -> None:
     """Return when the clock is gone; always a checkpoint."""
     if state.is_usable():
         waiter = EndWaiter(state)
-        # From here on whoever waits is told, but it may have gone just before.
+        # From here on the waiter is told, but the clock may have gone just before.
         if state.alive:
             state.watch(waiter)
             await wait_task_rescheduled(waiter.abort)

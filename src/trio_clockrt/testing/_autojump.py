@@ -204,7 +204,7 @@ class Autojump(trio.abc.Instrument):
             or anybody_waits_for_idleness()
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
-                # Unless I/O, which is to be looked for now, wakes somebody.
+                # Unless I/O, which is to be looked for now, wakes a task.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
             # (What leads the time by hand, tells people itself.)
@@ -316,7 +316,7 @@ class Autojump(trio.abc.Instrument):
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
-            return  # I/O has woken somebody
+            return  # I/O has woken a task
         if self._jump_at > -inf and self._jump_at > self._real():
             return
         deadline = min(deadline, self._others.next_deadline())

@@ -51,7 +51,7 @@ _Failures = list[tuple[Any, BaseException]]
 
 
 class ByHand:
-    """Moves the time, and lets whoever is due do what is to be done on the way.
+    """Moves the time, and lets timers and tasks do what is due on the way.
 
     Args:
         moved: What to call when time has moved.
@@ -217,9 +217,10 @@ class ByHand:
         due = self._reporter.due()
         which = f", and the next one is {due[0]}" if due else ""
         return RuntimeError(
-            f"timers have fired {times} times at instant {self._time.now()!r}, or next "
-            f"to it{which}. Does a callback set a timer for now again and again? Then "
-            f"let it be a moment later, so that time goes on{more}"
+            f"timers of a {self._time.name} have fired {times} times at instant "
+            f"{self._time.now()!r}, or next to it{which}. Does a callback set a timer "
+            "for now again and again? Then let it be a moment later, so that time goes "
+            f"on{more}"
         )
 
     def _finish(self, failures: _Failures) -> None:
@@ -291,7 +292,7 @@ class ByHand:
             return False
 
     def next_deadline(self) -> float:
-        """The earliest that somebody here waits for, or can be told of."""
+        """The earliest that a task here waits for, or a driver can be told of."""
         deadline = self._others.next_deadline()
         if self._is_in_its_run():
             return min(deadline, self._autojump.next_deadline())

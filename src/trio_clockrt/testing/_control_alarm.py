@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """Who moves the time, and rings."""
+    """What moves the time, and rings."""
 
-    # Whether it may have to be told that somebody waits for another instant.
+    # Whether it may have to be told that a driver waits for another instant.
     waiting: bool
     notes_origins: bool
 
@@ -30,11 +30,11 @@ class Keeper(Protocol):
 
 
 class ControlAlarm(DriverAlarm):
-    """Sleeps until whoever moves the time rings.
+    """Sleeps until the keeper, which moves the time, rings.
 
     Args:
         asleep: Where it is to be found, while the driver sleeps.
-        keeper: Who will ring.
+        keeper: What will ring.
     """
 
     _task: Task

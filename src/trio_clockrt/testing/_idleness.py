@@ -57,9 +57,9 @@ class Idleness:
         self.io_grace = 0.0
         self.ignore_threads = False
         self.detect_deadlocks = False
-        # Whoever does not want a jump now.
+        # The blocks in which time must not jump.
         self.holds: set[Hold] = set()
-        # Whoever waits for other threads, while which time may jump.
+        # The blocks that wait for other threads, in which time may jump.
         self.awaiting: set[Hold] = set()
         self._time = time
         self._real = real
@@ -122,7 +122,7 @@ class Idleness:
         return workers.seconds_left(_UNNOTICED)
 
     def warn_later(self) -> float:
-        """Nobody could be told now; how long to wait before it is tried again."""
+        """No task could be told now; how long to wait before it is tried again."""
         workers = self._workers.get()
         assert workers is not None
         workers.warn_again()
@@ -169,13 +169,13 @@ class Idleness:
         try:
             while True:
                 self.giving_way.give_way()
-                # Trio wakes those with the smallest cushion, and all others begin
-                # again. So who wants to go last needs the largest.
+                # Trio wakes the tasks with the smallest cushion, and all others begin
+                # again. So a task that wants to go last needs the largest.
                 others = cushions(but_not_of=_waiting_for_idleness)
                 patience = self.patience() if then else self.grace()
                 await wait_all_tasks_blocked(max([patience, *others]))
                 with NextStep() as step:
-                    # Whoever has been woken together with this task goes on now.
+                    # The tasks that have been woken together with this one go on now.
                     await cancel_shielded_checkpoint()
                     if cushions(but_not_of=_waiting_for_idleness):
                         continue

@@ -30,7 +30,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
     """A block that is cancelled, and says why, when it takes too long for people.
 
     Args:
-        report: Tells what everybody is waiting for.
+        report: Tells what the tasks are waiting for.
     """
 
     _usage = "`with control.fail_after_real(seconds):`"
@@ -76,7 +76,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
             in_vain = exc is None and self._abandon.has_interrupted
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._message and (self._scope.cancelled_caught or in_vain):
-            # From None, as nobody needs to see the Cancelled that told us.
+            # From None, as the Cancelled that told us is of no use to users.
             raise trio.TooSlowError(self._message) from None
         return caught
 

@@ -1,4 +1,4 @@
-"""What a program waits for, for people who wonder why it does not go on."""
+"""What a program waits for, to show why it does not go on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def workers_wait_for(deadline: float) -> str:
 
 def nobody_moves_to(deadline: float) -> str:
     return (
-        f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
+        f"the next deadline is at {deadline!r}, but nothing moves the time. Use "
         "autojump_threshold=0, or run_for()"
     )
 

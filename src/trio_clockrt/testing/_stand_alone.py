@@ -41,12 +41,12 @@ class LoneAlarm(ManualAlarm):
         super().__init__()
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
-        # Holds the driver if nobody else is to do it.
+        # Holds the driver if no user is to do it.
         self.driver: ClockDriver | None = None
         # The run that it was told of last, if that is over. (Not the token, which may
         # be another one just now: time may move in any thread.)
         self._over: TrioToken | None = None
-        # Whether somebody lets it fire, who will look at the deadline afterwards.
+        # Whether a caller lets it fire, which will look at the deadline afterwards.
         self._firing = False
 
     def tie(self, driver: ClockDriver, state: State) -> None:
@@ -75,7 +75,7 @@ class LoneAlarm(ManualAlarm):
     def fire(self, now: float) -> None:
         """Fire what is due; what fails is kept in the state, and Ctrl-C leaves at once.
 
-        Whoever calls this looks at the deadline afterwards, and tells others.
+        The caller looks at the deadline afterwards, and tells others.
         """
         try:
             self._firing = True
@@ -151,7 +151,7 @@ class StandAlone:
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
-        # Of the drivers in other runs; and of those, who is asleep.
+        # Of the drivers in other runs; and those of them that are asleep.
         self._driven: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
         # Of the clocks that no task drives, in the order in which they were made.
@@ -200,11 +200,11 @@ class StandAlone:
         return run not in (None, current_trio_token()) and post(run, int)
 
     def runs(self) -> set[TrioToken]:
-        """The other runs in which anybody waits."""
+        """The other runs in which a task waits."""
         return self._all_runs() - {current_trio_token()}
 
     def next_deadline(self) -> float:
-        """The earliest deadline that somebody can be told of."""
+        """The earliest deadline of which a driver or a run can be told."""
         deadlines = [alarm.deadline for alarm in tuple(self._asleep)]
         deadlines += [alarm.deadline for alarm in self._all_lone() if alarm.run()]
         return min(deadlines, default=inf)
@@ -219,7 +219,7 @@ class StandAlone:
         return all(state.only_periodic() for state in states)
 
     def ring(self) -> None:
-        """Time has moved: tell whoever is due, wherever that is."""
+        """Time has moved: tell the drivers and runs in which something is due."""
         now = self._time.instant()
         for sleeping in tuple(self._asleep):
             if sleeping.deadline <= now:

@@ -144,8 +144,8 @@ class NothingHappens(StandStill):
 class TasksGoOn(StandStill, trio.abc.Instrument):
     """There is always a task of the run that can go on, so the run is never idle.
 
-    As an instrument it counts the passes of Trio's loop itself; otherwise the one who
-    counts them calls `look`.
+    As an instrument it counts the passes of Trio's loop itself; otherwise the
+    caller counts them and calls `look`.
 
     Args:
         patience: For how many real seconds this may last before people are told.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trio.lowlevel import Task, TrioToken
 
 
-# (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
+# (Each time from the context, as to keep a part of a run keeps all of it alive,
 # also if its host has dropped it.)
 
 
@@ -89,7 +89,7 @@ def decide_schedule(run: TrioToken, random: Random | None) -> None:
             _randoms[run] = random
         for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING"):
             found = getattr(_run, name)
-            # What somebody else has put there meanwhile stays.
+            # What other code has put there meanwhile stays.
             while isinstance(found, _OfThisRun):
                 found = found.otherwise
             setattr(_run, name, _OfThisRun(found) if _randoms else found)

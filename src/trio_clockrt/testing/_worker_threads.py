@@ -51,8 +51,8 @@ def busy_workers() -> list[Task]:
         return []
     tasks = list(all_tasks())
     waiting = [task for task in tasks if _frames_of_a_wait_for_a_worker(task)]
-    # Workers that may be abandoned wait for system tasks, of which nobody says whose
-    # they are.
+    # Workers that may be abandoned wait for system tasks, and Trio does not tell
+    # for which task each of them is.
     abandonable = [
         task
         for task in waiting
@@ -104,7 +104,7 @@ def what_it_waits_for(task: Task) -> tuple[str, FrameType]:
 
 
 def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
-    """Who waits for the worker, and the function of Trio's in which that happens.
+    """The frames of a task that waits for a worker, with the function of Trio's.
 
     While its worker waits for Trio, in `trio.from_thread.run`, the task is busy with
     what the worker waits for; then, or if it does not wait, nothing.
