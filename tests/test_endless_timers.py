@@ -65,7 +65,7 @@ def test_a_driver_whose_timers_are_always_due(
     trio.run(main, clock=None if beside else control)
     for message in messages:
         first, second, *_ = message.splitlines()
-        assert re.match("timers of a .* have fired 5[0-9][0-9] times at instant 0.0", first)
+        assert re.match("timers of a .* have fired 5[0-9][0-9] times at", first)
         assert "so that time goes on:" in first
         assert second.endswith("; seed 7")
     assert "and the next one is <Timer for call_again.<locals>.again, " in messages[0]

@@ -6,7 +6,6 @@ import abc
 import copy
 import datetime
 import doctest
-import functools
 import inspect
 import pickle
 import subprocess
@@ -371,29 +370,6 @@ def test_the_arguments_that_there_are() -> None:
     known = inspect.signature(ClockControl).parameters
     assert "autojump_threshold" in known
     assert not set(known) & set(_ARGUMENTS)
-
-
-async def test_keyword_arguments_for_a_callback() -> None:
-    lines: list[str] = []
-    async with open_clock() as clock, clock.open_timers() as timers:
-        wrong: Any = timers
-        for method in wrong.call_later, wrong.call_at, wrong.call_every:
-            with pytest.raises(TypeError, match=r"`functools\.partial\(fn, sep=''\)`"):
-                method(1, print, "a", "b", sep="")
-        for method in wrong.start_later, wrong.start_at:
-            with pytest.raises(
-                TypeError, match=r"`functools\.partial\(fn, x=1, y=2\)`"
-            ):
-                method(1, trio.sleep, name="sleeper", x=1, y=2)
-        timers.call_later(
-            0, functools.partial(print, "a", "b", sep="", file=Lines(lines))
-        )
-    assert "".join(lines) == "ab\n"
-
-
-class Lines:
-    def __init__(self, lines: list[str]) -> None:
-        self.write = lines.append
 
 
 # --- the clock of a run ---

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from trio.lowlevel import disable_ki_protection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -63,14 +63,6 @@ def check_async_fn(async_fn: Callable[..., object]) -> None:
             f"`async_fn` must be an async function, but {async_fn!r} is a generator "
             "function: it has a `yield` in it"
         )
-
-
-def refuse_keywords(keywords: Mapping[str, object]) -> NoReturn:
-    given = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
-    raise TypeError(
-        f"a timer passes no keyword arguments on to its function, but {given} was "
-        f"given; pass `functools.partial(fn, {given})` as the function"
-    )
 
 
 @disable_ki_protection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from types import TracebackType
@@ -12,7 +12,7 @@ from weakref import ref
 from trio.lowlevel import enable_ki_protection
 
 from ._block import SyncBlock
-from ._callbacks import check_callback, refuse_keywords
+from ._callbacks import check_callback
 from ._durations import later, to_instant, to_seconds
 from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
@@ -63,7 +63,6 @@ class TimerGroup(Hinted, Uncopied):
         seconds: float | timedelta,
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
-        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once, this long from now.
 
@@ -95,8 +94,8 @@ class TimerGroup(Hinted, Uncopied):
             one second later
             two seconds later
         """
-        if self._closed or keywords:
-            self._refuse(keywords)
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(Timer(self, when, fn, args))
@@ -107,7 +106,6 @@ class TimerGroup(Hinted, Uncopied):
         instant: float,
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
-        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once, at an instant; if that is past, as soon as possible.
 
@@ -125,8 +123,8 @@ class TimerGroup(Hinted, Uncopied):
             one minute left
             time is up
         """
-        if self._closed or keywords:
-            self._refuse(keywords)
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         return self._register(Timer(self, to_instant(instant, "instant"), fn, args))
 
@@ -137,7 +135,6 @@ class TimerGroup(Hinted, Uncopied):
         fn: Callable[[Unpack[ArgsT]], object],
         *args: Unpack[ArgsT],
         missed: MissedTick = MissedTick.DELAY,
-        **keywords: NoReturn,
     ) -> Timer:
         """Call ``fn(*args)`` once per period, for the first time one period from now.
 
@@ -173,8 +170,8 @@ class TimerGroup(Hinted, Uncopied):
             still alive
             still alive
         """
-        if self._closed or keywords:
-            self._refuse(keywords)
+        if self._closed:
+            self._refuse()
         check_callback(fn)
         grid = make_grid(self._state, period, missed)
         return self._register(PeriodicCallback(self, grid, fn, args))
@@ -204,9 +201,7 @@ class TimerGroup(Hinted, Uncopied):
                 self._pending.pop(timer, None)
             self._drained()
 
-    def _refuse(self, keywords: Mapping[str, object] | None = None) -> NoReturn:
-        if keywords:
-            refuse_keywords(keywords)
+    def _refuse(self) -> NoReturn:
         self._state.check()
         name = type(self).__name__.removeprefix("Shared")
         raise RuntimeError(

@@ -83,7 +83,6 @@ class TimerNursery(TimerGroup):
         async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
         *args: Unpack[ArgsT],
         name: object = None,
-        **keywords: NoReturn,
     ) -> Timer:
         """Start ``async_fn(*args)`` as a child task, this long from now.
 
@@ -121,8 +120,8 @@ class TimerNursery(TimerGroup):
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             done after 6.0
         """
-        if self._closed or keywords:
-            self._refuse(keywords)
+        if self._closed:
+            self._refuse()
         check_async_fn(async_fn)
         when = later(self._state.now(), to_seconds(seconds, "seconds"))
         return self._register(_Start(self, when, async_fn, args, name))
@@ -134,7 +133,6 @@ class TimerNursery(TimerGroup):
         async_fn: Callable[[Unpack[ArgsT]], Awaitable[object]],
         *args: Unpack[ArgsT],
         name: object = None,
-        **keywords: NoReturn,
     ) -> Timer:
         """Start ``async_fn(*args)`` as a child task, at an instant.
 
@@ -149,8 +147,8 @@ class TimerNursery(TimerGroup):
             ...             timers.start_at(clock.instant() + 5, trio.sleep, 1)
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
         """
-        if self._closed or keywords:
-            self._refuse(keywords)
+        if self._closed:
+            self._refuse()
         check_async_fn(async_fn)
         when = to_instant(instant, "instant")
         return self._register(_Start(self, when, async_fn, args, name))
