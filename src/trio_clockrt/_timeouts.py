@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from inspect import signature
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -48,7 +48,7 @@ def _cancellations(exc: BaseException | None) -> Iterator[trio.Cancelled]:
     if isinstance(exc, trio.Cancelled):
         yield exc
     elif isinstance(exc, BaseExceptionGroup):
-        for part in exc.exceptions:
+        for part in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
             yield from _cancellations(part)
 
 

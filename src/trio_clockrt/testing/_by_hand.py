@@ -237,8 +237,10 @@ class ByHand:
         """
         self._visit(failures, self._time.present())
         self._moved()
-        with trio.CancelScope() as scope:
-            settling = self._settling = _Settling(self._time, end, most, scope)
+        scope = trio.CancelScope()
+        settling = _Settling(self._time, end, most, scope)
+        with scope:
+            self._settling = settling
             self._idleness.on_endless = settling.give_up
             try:
                 for run in self._others.runs():

@@ -223,7 +223,7 @@ def _why_tasks(tasks: list[Task], reporter: Reporter) -> tuple[str, FrameType]:
     if timers:
         # What makes these fire is no task of the user's.
         tasks = [task for task in tasks if task in set(with_children(main_task()))]
-    reasons, advice = [], []
+    reasons, advice = list[str](), list[str]()
     if timers:
         reasons.append(f"a timer is due all the time: {'; '.join(timers)}")
         advice.append("If a callback sets a timer for now, let it be a moment later")
