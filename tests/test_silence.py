@@ -45,7 +45,7 @@ async def wait_for_an_event() -> None:
         (
             sleep,
             {},
-            "the next deadline is at 60.0, but nobody moves the time. Use auto",
+            "the next deadline is at 60.0, but nothing moves the time. Use auto",
         ),
         (wait_for_an_event, {}, "if a signal or another thread does, use hold()."),
         (wait_for_an_event, {"autojump_threshold": 0}, "if a signal or another thread"),
