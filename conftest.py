@@ -45,7 +45,7 @@ def _names_for_examples(doctest_namespace: dict[str, object]) -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C works as Python has it, also where whoever runs the tests ignores it."""
+    """Ctrl-C works as Python has it, also where the parent process ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

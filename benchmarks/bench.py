@@ -129,7 +129,7 @@ async def waiting(
 
 
 def virtual_time(tasks: int, waits: int) -> dict[str, Contender]:
-    """Waits that take no time, as it jumps to where somebody is to be woken."""
+    """Waits that take no time, as the clock jumps to the next deadline."""
 
     def waits_for(wait: str, make: Callable[..., ControlledClock]) -> Contender:
         args = WAITS[wait], tasks, waits, 100.0, "virtual"

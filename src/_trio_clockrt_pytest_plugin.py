@@ -7,6 +7,7 @@ loads plugins before tools that measure coverage have started.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import ArgumentTypeError
 from contextlib import suppress
@@ -87,7 +88,7 @@ def _close(stream: TextIO, outer: TextIO | None) -> None:
     real_stderr = outer
 
 
-# The package looks here for where a person sees something, whatever is captured...
+# Where the package writes what has to be seen at the terminal, in spite of capturing...
 real_stderr: TextIO | None = None
 # ...and notes here that Ctrl-C has ended what a test was waiting for.
 interrupted = False
@@ -116,7 +117,7 @@ class _VirtualTime:
             self.arguments.setdefault("autojump_threshold", 0)
         if item.config.getini("virtual_time_detect_deadlocks"):
             self.arguments.setdefault("detect_deadlocks", True)
-        #: Nobody minds if what the ini option asks for cannot be had.
+        #: The ini option alone is no reason to fail a test that cannot have a control.
         self.has_to_drive = marked or self.asked_for
         self.wanted = self.has_to_drive or (virtual and runs)
         #: Why there can be none.
@@ -317,7 +318,7 @@ def _how_to_repeat(item: pytest.Item, time: _VirtualTime) -> list[str]:
         explored = False
     lines = [
         f"The schedule has the seed {seed}. To repeat it, run",
-        f'    pytest{option} "{item.nodeid}"',
+        f"    pytest{option} {shlex.quote(_id_from_where_pytest_runs(item))}",
     ]
     if explored:
         # A mark alone would make a control jump that stands still.
@@ -325,6 +326,16 @@ def _how_to_repeat(item: pytest.Item, time: _VirtualTime) -> list[str]:
         arguments = f"seed={seed}" + ("" if jumps else ", autojump_threshold=math.inf")
         lines.append(f"or mark the test with @pytest.mark.virtual_time({arguments}).")
     return lines
+
+
+def _id_from_where_pytest_runs(item: pytest.Item) -> str:
+    # The path in a node id begins at pytest's root directory. On the command line, it
+    # has to begin where pytest was called.
+    path = str(item.path)
+    with suppress(ValueError):  # on Windows, it is on another drive
+        path = os.path.relpath(path, item.config.invocation_params.dir)
+    _, colons, name = item.nodeid.partition("::")
+    return f"{path}{colons}{name}"
 
 
 def _seeds_drawn() -> list[int]:
@@ -378,7 +389,7 @@ def _anyio_run(
         time.wanted = time.has_to_drive = False
         yield
         return
-    # As long as somebody holds a runner, AnyIO takes no other.
+    # As long as this runner is held, AnyIO takes no other.
     with get_runner(name, {**options, "clock": clock}) as runner:
         if runner.run_fixture(_current_clock, {}) is not clock:
             raise _failure(
@@ -404,7 +415,7 @@ def clock_control(_virtual_time: _VirtualTime) -> ClockControl:
     time = _virtual_time
     if time.refusal is not None:
         raise time.refusal
-    # Who asks with `request.getfixturevalue` is seen no earlier.
+    # A call of `request.getfixturevalue` is seen no earlier.
     time.asked_for = time.has_to_drive = True
     if not time.wanted:
         time.wanted = True
@@ -453,11 +464,13 @@ _NEEDS_TRIO = (
 )
 
 
-# --- pytest-trio, and whatever else calls tests ---
+# --- calling tests, by pytest-trio, AnyIO or pytest itself ---
 
 # pytest-trio takes the clock of a run from the arguments of the test. So it is given
-# one argument more than the test function has.
+# an argument more than the test function has, in the place of those that are the clock,
+# and another one with their names.
 _CLOCK = "_trio_clockrt_clock"
+_NAMES = "_trio_clockrt_names"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -466,26 +479,51 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if not isinstance(item, pytest.Function):
         return (yield)
     place, name, function = _function_of(item)
-    takes_clock = (
-        _is_for_pytest_trio(item) and _is_async(item) and _time_of(item).wanted
-    )
-    if takes_clock:
-
-        @wraps(function)
-        async def without_clock(*args: object, **kwargs: object) -> None:
-            __tracebackhide__ = True
-            kwargs.pop(_CLOCK, None)
-            await function(*args, **kwargs)
-
-        setattr(place, name, without_clock)
-        _time_of(item).takes_clock = True
+    replaced = place is not item
+    if _is_async(item) and _time_of(item).wanted:
+        if _is_for_pytest_trio(item):
+            setattr(place, name, _without_clock(function))
+            _time_of(item).takes_clock = replaced = True
+        elif _is_for_anyio(item):
+            setattr(place, name, _in_a_nursery(function))
+            replaced = True
     try:
         # Within this, pytest-trio and AnyIO replace the function by one that runs it.
         return (yield)
     finally:
         # All cases of a test share what Hypothesis has, and each is to look async.
-        if takes_clock or place is not item:
+        if replaced:
             setattr(place, name, function)
+
+
+def _without_clock(function: Any) -> object:
+    @wraps(function)
+    async def without_clock(*args: object, **kwargs: Any) -> None:
+        __tracebackhide__ = True
+        control = kwargs.pop(_CLOCK, None)
+        kwargs.update(dict.fromkeys(kwargs.pop(_NAMES, ()), control))
+        await function(*args, **kwargs)
+
+    return without_clock
+
+
+def _in_a_nursery(function: Any) -> object:
+    """Let a test see an error also if it never waits, as a nursery can then cancel it.
+
+    pytest-trio has one around each test and fixture.
+    """
+    import outcome
+    import trio
+
+    @wraps(function)
+    async def in_a_nursery(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        async with trio.open_nursery():
+            result = await outcome.acapture(function, *args, **kwargs)
+        # What the test has raised is in no group of the nursery's.
+        result.unwrap()
+
+    return in_a_nursery
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -513,7 +551,7 @@ def pytest_pyfunc_call(
     if time.has_to_drive and not time.control._used:
         raise _failure(
             f"nothing has used the {time.control} of this test: no Trio run had it as "
-            "its clock, and nobody has read or moved it. Under pytest-trio and AnyIO, "
+            "its clock, and it was neither read nor moved. Under pytest-trio and AnyIO "
             "it drives async tests that have asked for it before they begin, by their "
             "arguments, fixtures or marks. Other tests hand it over by themselves: ask "
             "for `clock_control`, and `trio.run(..., clock=clock_control)`"
@@ -528,11 +566,18 @@ def _give_clock(item: pytest.Function, time: _VirtualTime) -> None:
 
     def with_clock(*args: object, **kwargs: object) -> object:
         __tracebackhide__ = True
-        clocks = [arg for arg in kwargs.values() if isinstance(arg, trio.abc.Clock)]
-        if not clocks:
-            kwargs[_CLOCK] = time.control_of_next_run()
-        elif time.has_to_drive and clocks[0] is not time.control:
-            raise _two_clocks(time, clocks[0])
+        clocks = {
+            name: arg for name, arg in kwargs.items() if isinstance(arg, trio.abc.Clock)
+        }
+        others = [clock for clock in clocks.values() if clock is not time.control]
+        if others and time.has_to_drive:
+            raise _two_clocks(time, others[0])
+        if not others:
+            # pytest-trio takes one such argument, also if several are the same clock.
+            kwargs[_NAMES] = [*clocks]
+            for name in clocks:
+                del kwargs[name]
+            kwargs[_CLOCK] = time.control if clocks else time.control_of_next_run()
         return run(*args, **kwargs)
 
     setattr(place, name, with_clock)

@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from hand_moved_time import HandMovedTime
 
 from trio_clockrt import open_clock
 from trio_clockrt.testing import ClockControl
@@ -26,13 +27,6 @@ Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
 
 def jumping(**kwargs: Any) -> ClockControl:
     return ClockControl(autojump_threshold=0, **kwargs)
-
-
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -559,15 +553,17 @@ def test_clocks_follow_its_system_time() -> None:
             await clock.delay(datetime.timedelta(days=60, microseconds=1))
             assert clock.system_time().isoformat() == "2000-03-01T00:00:00.000001+00:00"
             assert clock.clone().system_time().tzinfo is UTC
-            assert repr(clock) == "<Clock ClockControl, 0 timers, alive>"
+            named = f"ClockControl with seed {control.seed}"
+            assert repr(clock) == f"<Clock {named}, 0 timers, alive>"
 
-    trio.run(main, clock=jumping(at=Y2K))
+    control = jumping(at=Y2K)
+    trio.run(main, clock=control)
 
 
 def test_at_is_the_beginning_of_1970_by_default() -> None:
-    simple = ClockControl().to_simple_clock()
+    simple = ClockControl(seed=5).to_simple_clock()
     assert simple.system_time() == datetime.datetime(1970, 1, 1, tzinfo=UTC)
-    assert repr(simple) == "<SimpleClock ClockControl>"
+    assert repr(simple) == "<SimpleClock ClockControl with seed 5>"
 
 
 def test_at_in_another_timezone() -> None:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
+from hand_moved_time import HandMovedTime
 from trio.lowlevel import checkpoint
 from trio.testing import wait_all_tasks_blocked
 
@@ -115,14 +116,7 @@ class StandAlone(ByAdvance):
         return None if deadline == inf else deadline
 
 
-class HandMovedTime:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-system_time = HandMovedTime()
+system_time = HandMovedTime(0.0)
 
 each_kind = pytest.mark.parametrize(
     "kind", [Manual, ByTheDriver, SharedByTheDriver, ByAdvance, BySetTime, StandAlone]

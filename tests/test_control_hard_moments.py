@@ -16,6 +16,7 @@ import outcome
 import pytest
 import trio
 import trio.lowlevel
+from conftest import RealTimers
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, InactiveClock, open_clock
@@ -208,7 +209,7 @@ def test_another_run_after_one_that_has_crashed() -> None:
 # --- reports ---
 
 
-def test_a_report_on_what_cannot_be_shown() -> None:
+def test_a_report_on_what_cannot_be_shown(real_timers: RealTimers) -> None:
     class Rude:
         def __call__(self) -> None: ...
 
@@ -219,6 +220,7 @@ def test_a_report_on_what_cannot_be_shown() -> None:
         async with open_clock() as clock, clock.open_timers(on_exit="cancel") as timers:
             timers.call_later(1, Rude())
             with control.fail_after_real(0.01):
+                trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                 await trio.sleep_forever()
 
     control = ClockControl()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hand_moved_time import HandMovedTime
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -38,16 +39,9 @@ if sys.version_info < (3, 11):
 Activate = Callable[..., "tuple[Clock, ClockDriver]"]
 
 
-class HandMovedTime:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def time(monkeypatch: pytest.MonkeyPatch) -> HandMovedTime:
-    time = HandMovedTime()
+    time = HandMovedTime(1000.0)
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, staticmethod(time))
     return time

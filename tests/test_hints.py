@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 from unittest.mock import Mock, create_autospec
 
@@ -23,13 +23,15 @@ from trio_clockrt import (
     Clock,
     ClockDriver,
     InactiveClock,
+    PeriodicTimer,
     SimpleClock,
+    Stopwatch,
     Timer,
     TimerGroup,
     TimerNursery,
     open_clock,
 )
-from trio_clockrt._hints import _ELSEWHERE, _GUESSES, Hinted, hints
+from trio_clockrt._hints import _ARGUMENTS, _ELSEWHERE, _GUESSES, Hinted, hints
 from trio_clockrt.testing import ClockControl
 
 CLASSES: dict[str, Any] = {
@@ -42,6 +44,9 @@ CLASSES: dict[str, Any] = {
         TimerGroup,
         TimerNursery,
         Timer,
+        PeriodicTimer,
+        Stopwatch,
+        InactiveClock,
     )
 }
 
@@ -64,6 +69,9 @@ async def things() -> dict[str, Any]:
                         f"{kind}Timer": timers.call_later(1, int),
                         f"{kind}periodic Timer": timers.call_every(1, int),
                         f"{kind}TimerGroup": group,
+                        f"{kind}PeriodicTimer": clock.periodic(1),
+                        f"{kind}Stopwatch": clock.stopwatch(),
+                        f"{kind}InactiveClock": recipe,
                     }
     found["SimpleClock"] = SimpleClock.system()
     found["ClockControl"] = ClockControl()
@@ -99,6 +107,46 @@ async def things() -> dict[str, Any]:
         ("shared TimerNursery", "start_soon", "`timers.start_later(seconds, async_fn"),
         ("Timer", "stop", "`timer.cancel()`"),
         ("periodic Timer", "restart", "`timer.reset(seconds)`"),
+        ("Clock", "open_nursery", "`async with clock.open_timers() as timers:`"),
+        ("Clock", "delay_until_system_time", "delay(when - clock.system_time())`"),
+        ("Clock", "set_timeout", "`timers.call_later`"),
+        ("Clock", "set_interval", "`async for tick in clock.periodic(period):`"),
+        ("Clock", "run_until", "`await control.run_for(seconds)`"),
+        ("Clock", "autojump_threshold", "a ClockControl from trio_clockrt.testing"),
+        ("Clock", "is_alive", "`clock.alive`"),
+        ("Clock", "driver", "as (clock, driver):`"),
+        ("Clock", "copy", "`clock.clone()`"),
+        ("Clock", "start_clock", "`trio.run(main, clock=ClockControl())`"),
+        ("SimpleClock", "call_every", "`async with open_clock() as clock:`"),
+        ("ClockControl", "move", "`control.jump(seconds)`"),
+        ("ClockControl", "jump_to", "`await control.run_until(instant)`"),
+        ("ClockControl", "run_all", "`await control.run_until_idle()`"),
+        ("ClockControl", "pause", "`with control.hold():`"),
+        ("ClockControl", "speed", "`control.rate`"),
+        ("ClockControl", "detect_deadlocks", "`ClockControl(detect_deadlocks=True)`"),
+        ("ClockControl", "clock", "`control.to_clock()`"),
+        ("ClockControl", "reset", "another `ClockControl()`"),
+        ("ClockDriver", "run_forever", "`driver.advance_timers()`"),
+        ("ClockDriver", "pending", "`driver.statistics().pending`"),
+        ("ClockDriver", "time_until_next", "`driver.next_deadline - clock.instant()`"),
+        ("TimerGroup", "at", "`timers.call_at(instant, fn, *args)`"),
+        ("TimerGroup", "close", "`timers.cancel_timers()`"),
+        ("TimerGroup", "run", "`driver.advance_timers()`"),
+        ("TimerGroup", "pending", "each timer, which `call_later`"),
+        ("TimerGroup", "call_soon_threadsafe", "`InactiveClock.new_shared()`"),
+        ("TimerNursery", "at", "`timers.call_at(instant, fn, *args)`"),
+        ("TimerNursery", "start_every", "`timers.call_every(period, fn, *args)`"),
+        ("TimerNursery", "create_task", "`timers.start_later(seconds, async_fn"),
+        ("TimerNursery", "wait", "leave the block"),
+        ("Timer", "remaining", "`timer.when - clock.instant()`"),
+        ("Timer", "fire", "`timer.reset(0)`"),
+        ("Timer", "is_pending", "`timer.pending`"),
+        ("Timer", "snooze", "`timer.reset(seconds)`"),
+        ("PeriodicTimer", "tick", "`await anext(ticks)`"),
+        ("PeriodicTimer", "cancel", "leave the loop"),
+        ("shared PeriodicTimer", "restart", "`ticks.reset()`"),
+        ("Stopwatch", "stop", "`watch.elapsed()`"),
+        ("Stopwatch", "restart", "`clock.stopwatch()`"),
     ],
 )
 async def test_guesses(kind: str, guess: str, instead: str) -> None:
@@ -108,9 +156,27 @@ async def test_guesses(kind: str, guess: str, instead: str) -> None:
     message = str(caught.value)
     shown = kind.rpartition(" ")[2]
     assert f" object has no attribute {guess!r}; what it may mean here: " in message
-    assert message.startswith((f"{shown!r}", "'SimpleClock'"))
+    assert message.startswith(f"{shown!r}")
     assert instead in message
     assert (caught.value.name, caught.value.obj) == (guess, thing)
+
+
+@pytest.mark.parametrize(
+    ("guess", "instead"),
+    [
+        ("shared", "`InactiveClock.new_shared()`"),
+        ("new", "`InactiveClock()`"),
+        ("open", "`async with open_clock() as clock:`"),
+        ("from_clock", "`InactiveClock.from_control(control)`"),
+    ],
+)
+def test_guesses_of_constructors(guess: str, instead: str) -> None:
+    for cls in InactiveClock, InactiveClock[trio_clockrt.Shared]:
+        with pytest.raises(AttributeError, match=r"^type object 'Inact") as caught:
+            getattr(cls, guess)
+        assert instead in str(caught.value)
+    with pytest.raises(AttributeError, match="it is a recipe, still to be activated"):
+        getattr(InactiveClock(), guess)
 
 
 async def test_all_guesses() -> None:
@@ -124,6 +190,21 @@ async def test_all_guesses() -> None:
                 assert getattr(thing, guess, 3) == 3
 
 
+async def test_each_class_answers_for_itself() -> None:
+    """And does not say of itself what is only true of its base class."""
+    found = await things()
+    for name, base, wrong in (
+        ("Clock", "SimpleClock", "a SimpleClock only reads the time"),
+        ("TimerNursery", "TimerGroup", "a TimerGroup has no tasks"),
+    ):
+        assert wrong in "".join(_GUESSES[base].values())
+        for guess in " ".join(_GUESSES[base]).split():
+            if not hasattr(found[name], guess):
+                with pytest.raises(AttributeError) as caught:
+                    getattr(found[name], guess)
+                assert wrong not in str(caught.value)
+
+
 async def test_typing_errors_are_python_s_own() -> None:
     found = await things()
     for thing, typo in (
@@ -134,6 +215,8 @@ async def test_typing_errors_are_python_s_own() -> None:
         (found["TimerNursery"], "call_latr"),
         (found["TimerGroup"], "call_latr"),
         (found["Timer"], "cancl"),
+        (found["PeriodicTimer"], "rset"),
+        (found["Stopwatch"], "elapsd"),
     ):
         with pytest.raises(AttributeError) as caught:
             getattr(thing, typo)
@@ -240,29 +323,124 @@ async def test_a_clock_that_is_unpacked() -> None:
         assert not isinstance(clock, (Iterable, Sequence))
 
 
-# --- names of other modules ---
+# --- ticks ---
+
+
+async def test_ticks_that_are_not_awaited() -> None:
+    async with open_clock() as clock:
+        ticks: Any = clock.periodic(1)
+        for use in (list, tuple, lambda ticks: ticks[0], lambda ticks: 1 in ticks):
+            with pytest.raises(TypeError, match=r"`async for tick in clock\.periodic"):
+                use(ticks)
+        with pytest.raises(TypeError, match=r"`await anext\(ticks\)`"):
+            next(ticks)
+        assert not isinstance(ticks, (Iterable, Sequence))
+        assert isinstance(ticks, AsyncIterator)
+
+
+# --- arguments ---
 
 
 @pytest.mark.parametrize(
-    ("name", "instead"),
+    ("argument", "instead"),
     [
-        ("ClockControl", "`from trio_clockrt.testing import ClockControl`"),
-        ("run_per_core", "`from trio_clockrt.affinity import run_per_core`"),
-        ("Affinity", "`from trio_clockrt.affinity import Affinity`"),
-        ("clock_control", "argument of the test"),
-        ("sleep", "`await clock.delay(seconds)`"),
+        ("autojump", "`autojump_threshold=0`"),
+        ("start_time", "`at=when`"),
+        ("tick", "`rate=1.0`"),
+        ("auto_tick_seconds", "`auto_advance=seconds`"),
+        ("random_seed", "`seed=seed`"),
+        ("detect_deadlock", "`detect_deadlocks=True`"),
+        ("timeout", "`with control.fail_after_real(seconds):`"),
     ],
 )
-def test_imports_from_the_wrong_module(name: str, instead: str) -> None:
+def test_guesses_of_arguments(argument: str, instead: str) -> None:
+    wrong: Any = ClockControl
+    with pytest.raises(TypeError, match=f"has no argument '{argument}'") as caught:
+        wrong(**{argument: 1})
+    assert instead in str(caught.value)
+
+
+def test_arguments_that_nothing_is_known_of() -> None:
+    wrong: Any = ClockControl
+    with pytest.raises(TypeError, match="unexpected keyword argument 'autojump_tre"):
+        wrong(autojump_treshold=0)
+
+
+def test_the_arguments_that_there_are() -> None:
+    known = inspect.signature(ClockControl).parameters
+    assert "autojump_threshold" in known
+    assert not set(known) & set(_ARGUMENTS)
+
+
+# --- the clock of a run ---
+
+
+class Mine(ClockControl):
+    pass
+
+
+@pytest.mark.parametrize("wrong", [ClockControl, Mine, SimpleClock.system()])
+def test_what_cannot_be_the_clock_of_a_run(wrong: Any) -> None:
+    with pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(trio.sleep, 0, clock=wrong)
+    told = "`trio.run(main, clock=ClockControl())`"
+    assert told in str(caught.value.__cause__)
+
+
+# --- names of other modules ---
+
+
+CONTROL = "`from trio_clockrt.testing import ClockControl`"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        ("trio_clockrt", "ClockControl", CONTROL),
+        ("trio_clockrt", "VirtualClock", CONTROL),
+        ("trio_clockrt", "run_per_core", "`from trio_clockrt.affinity import run_per"),
+        ("trio_clockrt", "Affinity", "`from trio_clockrt.affinity import Affinity`"),
+        ("trio_clockrt", "clock_control", "argument of the test"),
+        ("trio_clockrt", "sleep", "`await clock.delay(seconds)`"),
+        ("trio_clockrt", "open_timers", "`async with clock.open_timers() as timers:`"),
+        ("trio_clockrt", "periodic", "`async for tick in clock.periodic(period):`"),
+        ("trio_clockrt", "Driver", "`from trio_clockrt import ClockDriver`"),
+        ("trio_clockrt", "SharedClock", "`async with InactiveClock.new_shared()."),
+        ("trio_clockrt", "TooSlowError", "`trio.TooSlowError`"),
+        ("trio_clockrt", "freeze_time", "`with control.patch_stdlib():`"),
+        ("trio_clockrt.testing", "MockClock", CONTROL),
+        ("trio_clockrt.testing", "FakeClock", CONTROL),
+        ("trio_clockrt.testing", "clock_control", "argument of the test"),
+        ("trio_clockrt.testing", "autojump_clock", "clock_control and autojump_"),
+        ("trio_clockrt.testing", "virtual_time", "`@pytest.mark.virtual_time`"),
+        ("trio_clockrt.testing", "open_clock", "`from trio_clockrt import open_clock`"),
+        ("trio_clockrt.affinity", "ClockControl", CONTROL),
+        ("trio_clockrt.affinity", "Clock", "`from trio_clockrt import Clock`"),
+        ("trio_clockrt.pytest_plugin", "active_clock", "argument of the test"),
+        ("trio_clockrt.pytest_plugin", "ClockControl", CONTROL),
+    ],
+)
+def test_imports_from_the_wrong_module(module: str, name: str, instead: str) -> None:
     for code in (
-        f"from trio_clockrt import {name}",
-        f"from trio_clockrt import Clock, {name} as other",
-        f"import trio_clockrt; trio_clockrt.{name}",
+        f"from {module} import {name}",
+        f"from {module} import __name__, {name} as other",
+        f"import {module}; {module}.{name}",
     ):
         with pytest.raises(ImportError) as caught:
             exec(code, {})
         assert instead in str(caught.value)
-        assert caught.value.name == "trio_clockrt"
+        assert caught.value.name == module
+
+
+@pytest.mark.parametrize("module", ["testing", "affinity", "pytest_plugin"])
+def test_other_names_of_modules(module: str) -> None:
+    module = f"trio_clockrt.{module}"
+    with pytest.raises(ImportError, match=rf"cannot import name 'opn' from '{module}'"):
+        exec(f"from {module} import opn", {})
+    found = sys.modules[module]
+    with pytest.raises(AttributeError, match=rf"^module '{module}' has no .* 'opn'$"):
+        found.opn  # noqa: B018
+    assert set(dir(found)) & set(_ELSEWHERE) <= set(getattr(found, "__all__", ()))
 
 
 def test_modules_that_are_not_imported_yet() -> None:

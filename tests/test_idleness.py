@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from hand_moved_time import HandMovedTime, WhenItWaits
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt.testing import ClockControl
@@ -19,13 +20,6 @@ from trio_clockrt.testing import ClockControl
 
 def jumping(**kwargs: Any) -> ClockControl:
     return ClockControl(autojump_threshold=0, **kwargs)
-
-
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -177,23 +171,6 @@ class Worker:
         self.enough.wait()
 
 
-class Script(trio.abc.Instrument):
-    """Takes a step each time that the run would wait, and wakes it after that."""
-
-    def __init__(self, *steps: Callable[[], object]) -> None:
-        self.steps = list(steps)
-        self.timeouts: list[float] = []
-
-    def before_run(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
-
-    def before_io_wait(self, timeout: float) -> None:
-        if timeout and self.steps:
-            self.timeouts.append(timeout)
-            self.steps.pop(0)()
-            self.token.run_sync_soon(int)
-
-
 @contextmanager
 def nothing_else_is_said() -> Generator[list[warnings.WarningMessage]]:
     with warnings.catch_warnings(record=True) as caught:
@@ -219,7 +196,7 @@ def test_a_warning_after_a_second(real: HandMovedTime) -> None:
     control = jumping()
     control._real_clock = real
     told: list[int] = []
-    script = Script(
+    script = WhenItWaits(
         lambda: pass_time(0.75),
         lambda: pass_time(0.25),
         lambda: pass_time(100),
@@ -264,7 +241,7 @@ def test_a_warning_while_run_for_waits(real: HandMovedTime) -> None:
     control = ClockControl()
     control._real_clock = real
     told: list[int] = []
-    script = Script(*[partial(pass_time, 0.5)] * 5, let_go)
+    script = WhenItWaits(*[partial(pass_time, 0.5)] * 5, let_go)
     with nothing_else_is_said() as caught:
         trio.run(main, clock=control, instruments=[script])
     assert [warning.category for warning in caught] == [RuntimeWarning] * 2
@@ -328,7 +305,7 @@ def test_each_run_has_a_second_of_its_own(real: HandMovedTime) -> None:
             await control.to_clock().delay(5)
 
     def run_another() -> None:
-        script = Script(scope.cancel)
+        script = WhenItWaits(scope.cancel)
         run = partial(trio.run, other, instruments=[script])
         thread = threading.Thread(target=run)
         thread.start()
@@ -340,7 +317,7 @@ def test_each_run_has_a_second_of_its_own(real: HandMovedTime) -> None:
     scope = trio.CancelScope()
     control = jumping()
     control._real_clock = real
-    script = Script(run_another, worker.enough.set)
+    script = WhenItWaits(run_another, worker.enough.set)
     with nothing_else_is_said() as caught:
         trio.run(slow, instruments=[script])
     (warning,) = caught

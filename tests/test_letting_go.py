@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from weakref import ref
 
 import pytest
 import trio
+from kinds_of_clock import Open, own, own_shared, stand_alone
 from shared_clock import SharedClock, in_thread
 from trio.testing import MockClock
 
@@ -24,7 +25,6 @@ from trio_clockrt import (
     TimerNursery,
     open_clock,
 )
-from trio_clockrt.testing import ClockControl
 
 
 class Thing:
@@ -116,24 +116,6 @@ class Kept:
                 timer.reset(1)
 
 
-@asynccontextmanager
-async def own() -> AsyncGenerator[Clock]:
-    async with open_clock() as clock:
-        yield clock
-
-
-@asynccontextmanager
-async def own_shared() -> AsyncGenerator[Clock]:
-    async with InactiveClock.new_shared().activate() as (clock, _):
-        yield clock
-
-
-@asynccontextmanager
-async def stand_alone() -> AsyncGenerator[Clock]:
-    yield ClockControl(autojump_threshold=0).to_clock()
-
-
-Open = Callable[[], AbstractAsyncContextManager[Clock]]
 each_kind = pytest.mark.parametrize("open_it", [own, own_shared, stand_alone])
 
 

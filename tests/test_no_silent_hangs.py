@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from conftest import RealTimers
 
 from trio_clockrt import InactiveClock, open_clock
 from trio_clockrt.testing import ClockControl
@@ -290,6 +291,7 @@ def test_a_deadline_that_comes_while_it_is_looked_for() -> None:
 # --- what goes wrong in a place where nobody can be told ---
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_slow_thread_where_warnings_are_errors() -> None:
     real_time = [0.0]
 
@@ -314,6 +316,7 @@ def test_a_slow_thread_where_warnings_are_errors() -> None:
     trio.run(main, clock=control)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     by_hand: bool, monkeypatch: pytest.MonkeyPatch
@@ -337,6 +340,7 @@ def test_a_slow_thread_beside_the_run_where_warnings_are_errors(
     assert control.current_time() >= 5
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("beside", [False, True])
 def test_nobody_can_be_told_of_a_slow_thread(
     beside: bool, monkeypatch: pytest.MonkeyPatch
@@ -381,11 +385,12 @@ def test_a_report_where_others_are_simulated(
 # --- in real time ---
 
 
-async def test_fail_after_real_says_what_it_waited_for() -> None:
+async def test_fail_after_real_says_what_it_waited_for(real_timers: RealTimers) -> None:
     control = ClockControl()
     async with InactiveClock.from_control(control).activate() as (clock, _):
         with pytest.raises(trio.TooSlowError) as caught:
             with control.fail_after_real(0.01):
+                trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                 await clock.delay(60)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("this has taken more than 0.01 real seconds; the next ")
@@ -393,7 +398,7 @@ async def test_fail_after_real_says_what_it_waited_for() -> None:
     assert any("test_fail_after_real_says_what_it_waited_for" in line for line in lines)
 
 
-NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use auto"
+NOTHING_MOVES = "the next deadline is at 60.0, but nothing moves the time. Use auto"
 
 
 @pytest.mark.parametrize(
@@ -407,32 +412,36 @@ NOBODY_MOVES = "the next deadline is at 60.0, but nobody moves the time. Use aut
     ],
 )
 def test_fail_after_real_says_that_nobody_moves_the_time(
-    arguments: dict[str, Any], seconds: float, says_so: bool
+    arguments: dict[str, Any], seconds: float, says_so: bool, real_timers: RealTimers
 ) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
             with pytest.raises(trio.TooSlowError) as caught:
                 with control.fail_after_real(0.01):
+                    trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                     await trio.sleep(seconds)
             event.set()
         first = str(caught.value).splitlines()[0]
-        assert (NOBODY_MOVES in first) == says_so
+        assert (NOTHING_MOVES in first) == says_so
 
     event = threading.Event()
     control = ClockControl(**arguments)
     trio.run(main, clock=control)
 
 
-def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
+def test_fail_after_real_around_a_task_that_moves_the_time(
+    real_timers: RealTimers,
+) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, partial(event.wait))
             with pytest.raises(trio.TooSlowError) as caught:
                 with control.fail_after_real(0.01):
+                    trio.lowlevel.spawn_system_task(real_timers.are_up_when_all_wait)
                     await control.run_for(60)
             event.set()
-        assert "nobody moves" not in str(caught.value)
+        assert "nothing moves" not in str(caught.value)
 
     event = threading.Event()
     control = ClockControl()
@@ -440,7 +449,7 @@ def test_fail_after_real_around_somebody_who_moves_the_time() -> None:
 
 
 def test_a_deadlock_where_nobody_moves_the_time() -> None:
-    assert NOBODY_MOVES in deadlock(partial(trio.sleep, 60))
+    assert NOTHING_MOVES in deadlock(partial(trio.sleep, 60))
 
 
 def test_fail_after_real_while_time_flies() -> None:
@@ -456,7 +465,7 @@ def test_fail_after_real_while_time_flies() -> None:
 
 async def test_fail_after_real_in_time() -> None:
     control = ClockControl()
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     for seconds in (60, math.inf, 1e300):
         with control.fail_after_real(seconds) as scope:
             await trio.lowlevel.checkpoint()
@@ -468,7 +477,8 @@ async def test_fail_after_real_in_time() -> None:
         scope.cancel()
         await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
-    assert threading.active_count() >= threads
+    for timer in set(threading.enumerate()) - before:
+        timer.join()
 
 
 async def test_fail_after_real_of_zero() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Awaitable, Callable
-from math import nextafter
+from contextlib import suppress
+from math import inf, nextafter
 
 import pytest
 import trio
@@ -71,6 +72,21 @@ async def fail_after(clock: Clock, left: float) -> None:
         await trio.sleep_forever()
 
 
+async def move_on_at(clock: Clock, left: float) -> None:
+    with clock.move_on_at(later(clock, left)):
+        await trio.sleep_forever()
+
+
+async def fail_at(clock: Clock, left: float) -> None:
+    with pytest.raises(trio.TooSlowError), clock.fail_at(later(clock, left)):
+        await trio.sleep_forever()
+
+
+def later(clock: Clock, left: float) -> float:
+    now = clock.instant()
+    return max(now + left, nextafter(now, inf))
+
+
 async def wait_in_a_loop(clock: Clock, wait: Wait, length: float) -> None:
     start, waits = clock.instant(), 0
     while (left := length - (clock.instant() - start)) > 0:
@@ -81,6 +97,7 @@ async def wait_in_a_loop(clock: Clock, wait: Wait, length: float) -> None:
         assert waits <= ENOUGH
 
 
+TIMEOUTS = [move_on_after, move_on_at, fail_after, fail_at]
 WAITS = [delay, call_later, start_later, reset, move_on_after, fail_after]
 
 
@@ -168,6 +185,48 @@ def test_each_wait_is_as_short_as_it_can_be() -> None:
             assert clock.instant() == nextafter(2.8, 3) + 1.2
 
     trio.run(main, clock=jumping())
+
+
+@pytest.mark.parametrize("wait", [delay, *TIMEOUTS])
+@pytest.mark.parametrize("start", [1e9, 1e15, 1e18, 1e300])
+@pytest.mark.parametrize("length", [1e-9, 0.05, 100, 1e9])
+@pytest.mark.parametrize("kind", [ClockControl, MockClock, None])
+def test_wherever_the_clock_has_got_to(
+    kind: type[ClockControl | MockClock] | None, length: float, start: float, wait: Wait
+) -> None:
+    """Where floats are 0.125 apart, and where they are years apart."""
+
+    async def main() -> None:
+        async with recipe.activate() as (clock, _):
+            for _ in range(3):
+                before = clock.instant()
+                await wait(clock, length)
+                assert clock.instant() > before
+
+    if kind is None:
+        control = jumping()
+        control.jump(start)
+        recipe, run_clock = InactiveClock.from_control(control), None
+    else:
+        recipe, run_clock = InactiveClock(), kind(autojump_threshold=0)
+        run_clock.jump(start)
+    trio.run(main, clock=run_clock)
+
+
+@pytest.mark.parametrize("length", [1e-15, 0.05])
+def test_time_goes_far_before_the_block_is_entered(length: float) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            blocks = [clock.move_on_after(length), clock.fail_after(length)]
+            control.jump(1e9)
+            for block in blocks:
+                before = clock.instant()
+                with suppress(trio.TooSlowError), block:
+                    await trio.sleep_forever()
+                assert clock.instant() > before
+
+    control = jumping()
+    trio.run(main, clock=control)
 
 
 def test_zero_does_not_wait() -> None:

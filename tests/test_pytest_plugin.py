@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shlex
 from textwrap import dedent
 
 import pytest
@@ -216,6 +217,128 @@ def test_deadlocks_of_fixtures(project: Project) -> None:
     for line in ("plain", "polite", "busy"):
         assert sum(f"torn down: {line}" in out for out in result.outlines) == 2
     result.stdout.fnmatch_lines(["*deadlock: nothing*", "*deadlock: nothing*"])
+
+
+# What never waits, so that virtual time stands still. Real time flies, to get there.
+SPINS = """
+        import itertools
+
+        pytestmark = [
+            pytest.mark.virtual_time, pytest.mark.filterwarnings("error")
+        ]
+
+        @pytest.fixture(autouse=True)
+        def _real_time_flies(clock_control):
+            clock_control._real_clock = itertools.count().__next__
+
+        async def alone():
+            while True:
+                await trio.sleep(0)
+
+        async def in_a_child():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+
+        async def in_a_grandchild():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(in_a_child)
+
+        async def beside_the_test():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alone)
+                await trio.sleep(60)
+
+        async def among_many():
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(alone)
+                await alone()
+
+        @pytest.fixture
+        async def plain():
+            yield
+            print("torn down: plain")
+
+        @pytest.fixture
+        async def polite():
+            try:
+                yield
+            finally:
+                await trio.sleep(3)
+                print("torn down: polite at", trio.current_time())
+"""
+
+
+def test_a_task_that_never_waits_leaves_fixtures_alone(project: Project) -> None:
+    """Where the warning of it is an error, which leaves the test as any other."""
+    result = project.run(
+        SPINS
+        + """
+        @pytest.mark.parametrize(
+            "spin",
+            [alone, in_a_child, in_a_grandchild, beside_the_test, among_many],
+        )
+        async def test_it(spin, plain, polite):
+            await trio.sleep(2)
+            await spin()
+        """,
+        "-s",
+        failed=5,
+    )
+    for line in ("plain", "polite at 5.0"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 5
+    assert result.stdout.str().count("RuntimeWarning: virtual time has been") == 5
+
+
+def test_fixtures_that_never_wait_leave_others_alone(project: Project) -> None:
+    if project.mark == "anyio":
+        pytest.skip("its fixtures are in no nursery, and people are told")
+    result = project.run(
+        SPINS
+        + """
+        @pytest.fixture
+        async def at_first(plain):
+            await alone()
+
+        @pytest.fixture
+        async def at_last(plain):
+            yield
+            await alone()
+
+        async def test_first(plain, polite, at_first):
+            pass
+
+        async def test_last(plain, polite, at_last):
+            pass
+        """,
+        "-s",
+        failed=2,
+    )
+    for line in ("plain", "polite"):
+        assert sum(f"torn down: {line}" in out for out in result.outlines) == 2
+    assert result.stdout.str().count("RuntimeWarning: virtual time has been") == 2
+
+
+def test_a_worker_that_keeps_time_leaves_fixtures_alone(project: Project) -> None:
+    """The test cannot be interrupted, so nothing is, but people are told."""
+    result = project.run(
+        SPINS
+        + """
+        import io
+        import _trio_clockrt_pytest_plugin as plugin
+
+        async def test_it(plain, polite, clock_control, monkeypatch):
+            def work():
+                while "standing still" not in plugin.real_stderr.getvalue():
+                    clock_control.rate = 0  # so that the run looks again
+
+            monkeypatch.setattr(plugin, "real_stderr", io.StringIO())
+            with trio.fail_after(60):
+                await trio.to_thread.run_sync(work)
+        """,
+        "-s",
+    )
+    result.stdout.fnmatch_lines_random(["*torn down: polite at*", "*torn down: plain"])
 
 
 def test_a_control_that_jumps(project: Project) -> None:
@@ -492,6 +615,7 @@ def test_a_mark_on_what_is_not_async(project: Project) -> None:
     ("arguments", "message"),
     [
         ("rates=3", "*got an unexpected keyword argument 'rates'*takes the"),
+        ("autojump=0", "*no argument 'autojump'*`autojump_threshold=0`*"),
         ("rate=-1", "rate must be >= 0; *the arguments of ClockControl, and `seeds`"),
         ("0", "*takes keyword arguments, such as `at`, or else True or False"),
         ("datetime.min", "*such as `at`"),
@@ -565,10 +689,59 @@ def test_two_clocks(trio_project: Project) -> None:
 
         async def test_fixture(fixture, mock_clock):
             pass
+
+        async def test_both(clock_control, autojump_clock):
+            pass
+
+        async def test_other_order(autojump_clock, clock_control):
+            pass
         """,
-        "this test has two clocks, <ClockControl, * and <MockClock",
-        "this test has two clocks, <ClockControl, * and <MockClock",
-        failed=2,
+        *["this test has two clocks, <ClockControl, * and <MockClock"] * 4,
+        failed=4,
+    )
+
+
+def test_one_control_by_two_names(project: Project) -> None:
+    project.run(
+        """
+        from hypothesis import HealthCheck, given, settings, strategies
+
+        unchecked = [HealthCheck.function_scoped_fixture]
+
+        @pytest.fixture
+        def alias(clock_control):
+            return clock_control
+
+        async def test_it(alias, autojump_clock_control, clock_control):
+            assert alias is autojump_clock_control is clock_control
+            assert trio.lowlevel.current_clock() is clock_control
+            await trio.sleep(60)
+
+        @settings(max_examples=3, database=None, suppress_health_check=unchecked)
+        @given(x=strategies.booleans())
+        async def test_examples(x, autojump_clock_control, clock_control):
+            assert autojump_clock_control is clock_control
+            assert trio.lowlevel.current_clock() is clock_control
+            await trio.sleep(60)
+        """,
+        passed=2,
+    )
+
+
+@pytest.mark.usefixtures("_all_virtual")
+def test_two_clocks_of_pytest_trio_are_its_own_affair(trio_project: Project) -> None:
+    trio_project.run(
+        """
+        async def test_it(mock_clock):
+            assert trio.lowlevel.current_clock() is mock_clock
+        """
+    )
+    trio_project.fail(
+        """
+        async def test_it(mock_clock, autojump_clock):
+            pass
+        """,
+        "Expected at most one Clock",
     )
 
 
@@ -932,7 +1105,7 @@ def test_many_seeds(project: Project) -> None:
             "*test_it?seed=2?*",
             "*virtual time*",
             "The schedule has the seed 2. To repeat it, run",
-            '    pytest --clock-seeds=3 "*.py::test_it?seed=2?"',
+            "    pytest --clock-seeds=3 'test_*.py::test_it?seed=2?'",
             "or mark the test with @pytest.mark.virtual_time(seed=2, "
             "autojump_threshold=math.inf).",
         ]
@@ -942,7 +1115,7 @@ def test_many_seeds(project: Project) -> None:
 def test_many_seeds_of_a_mark(trio_project: Project) -> None:
     trio_project.fail(
         "\n        @pytest.mark.virtual_time(seeds=3)" + FAILS_WITH_SEED_2,
-        '    pytest "*.py::test_it?seed=2?"',
+        "    pytest 'test_*.py::test_it?seed=2?'",
         passed=2,
         failed=1,
     )
@@ -1018,14 +1191,19 @@ def test_all_tests_with_one_seed(project: Project) -> None:
 @pytest.mark.parametrize(
     ("ini", "options", "mark", "repeat"),
     [
-        ("", [], "", 'pytest "*::test_it"'),
-        ("", [], "seed=0", 'pytest "*::test_it"'),
-        ("", ["--clock-seed=0"], "", 'pytest --clock-seed=0 "*::test_it"'),
-        ("", ["--clock-seeds=1"], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
-        ("1", [], "", 'pytest --clock-seeds=1 "*::test_it?seed=0?"'),
-        ("2", [], "seeds=1", 'pytest "*::test_it?seed=0?"'),
-        ("2", ["--clock-seed=0"], "seeds=3", 'pytest --clock-seed=0 "*::test_it"'),
-        ("2", ["--clock-seeds=1"], "seeds=3", 'pytest --clock-seeds=1 "*seed=0?"'),
+        ("", [], "", "pytest test_*::test_it"),
+        ("", [], "seed=0", "pytest test_*::test_it"),
+        ("", ["--clock-seed=0"], "", "pytest --clock-seed=0 test_*::test_it"),
+        (
+            "",
+            ["--clock-seeds=1"],
+            "",
+            "pytest --clock-seeds=1 'test_*::test_it?seed=0?'",
+        ),
+        ("1", [], "", "pytest --clock-seeds=1 'test_*::test_it?seed=0?'"),
+        ("2", [], "seeds=1", "pytest 'test_*::test_it?seed=0?'"),
+        ("2", ["--clock-seed=0"], "seeds=3", "pytest --clock-seed=0 test_*::test_it"),
+        ("2", ["--clock-seeds=1"], "seeds=3", "pytest --clock-seeds=1 'test_*seed=0?'"),
     ],
 )
 def test_a_failure_says_how_to_repeat_it(
@@ -1045,6 +1223,45 @@ def test_a_failure_says_how_to_repeat_it(
     explored = bool(ini or options)
     told = "or mark the test with @pytest.mark.virtual_time(seed=0)."
     assert marks == ([told] if explored else [])
+
+
+AWKWARD = """
+        @pytest.mark.parametrize("x", ["two words", "it's", '"[a]"', "$HOME::*;"])
+        async def test_it(x, clock_control):
+            await trio.sleep(0)
+            assert x.isdigit(), x
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--clock-seeds=1"], ["-n1"]])
+def test_what_it_says_can_be_pasted_into_a_shell(
+    trio_project: Project, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """In the folder in which pytest was called, in the project's root or not."""
+    pytester = trio_project.pytester
+    pytester.makeini("[pytest]")
+    for folder in ".", "here", "in here/too":
+        where = pytester.path / folder
+        where.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(where)
+        lines = trio_project.run(AWKWARD, *options, failed=4).outlines
+        commands = [line for line in lines if line.startswith("    pytest ")]
+        assert len(set(commands)) == 4
+        for command in commands:
+            _, *arguments = shlex.split(command)
+            again = pytester.runpytest(*arguments, "-p", "no:cacheprovider")
+            again.assert_outcomes(failed=1)
+            assert command in again.outlines
+
+
+def test_what_it_says_of_a_test_outside_of_the_root(
+    trio_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = trio_project.pytester.mkdir("root")
+    monkeypatch.chdir(root)
+    result = trio_project.run(AWKWARD, f"--rootdir={root}", failed=4)
+    name = trio_project.pytester.path.name
+    result.stdout.fnmatch_lines([f"    pytest '../test_{name}.py::test_it?two words?'"])
 
 
 def test_a_failure_without_a_control_says_nothing(project: Project) -> None:

@@ -18,6 +18,7 @@ import trio.lowlevel
 from seeded_run import log_of
 from trio._core import _run
 
+from trio_clockrt import open_clock
 from trio_clockrt.testing import ClockControl
 
 NAMES = ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING")
@@ -138,6 +139,35 @@ def test_who_looks_sees_the_seed() -> None:
 
     with pytest.raises(trio.TooSlowError, match=r"; seed 12345\n"):
         trio.run(main, clock=control)
+
+    async def be_slow() -> None:
+        async with open_clock() as clock:
+            with clock.fail_after(1):
+                await clock.delay(2)
+
+    with pytest.raises(trio.TooSlowError, match=r"ClockControl with seed 12345\)$"):
+        trio.run(be_slow, clock=control)
+
+    async def spin() -> None:
+        while not warned:
+            await trio.lowlevel.checkpoint()
+
+    control._real_clock = iter(range(10**6)).__next__
+    with pytest.warns(RuntimeWarning, match=r"seed (is )?12345") as warned:
+        trio.run(spin, clock=control)
+
+
+def test_an_endless_callback_names_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 1000)
+    control = ClockControl(seed=12345)
+
+    def again() -> None:
+        timers.call_later(0, again)
+
+    with control.to_clock() as clock, clock.timer_group() as timers:
+        again()
+        with pytest.raises(RuntimeError, match=r"seed (is )?12345"):
+            control.advance(1)
 
 
 def test_a_seed_cannot_be_changed() -> None:

@@ -48,7 +48,7 @@ def wait_until_pending(driver: ClockDriver, timers: int) -> None:
 
 def test_the_loop_itself_does_not_wait(time: Time) -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
-    with pytest.raises(RuntimeError, match=r"nobody else calls advance_timers\(\)"):
+    with pytest.raises(RuntimeError, match=r"no other thread calls advance_timers\(\)"):
         clock.delay_blocking(1)
     assert driver.next_deadline is None
 

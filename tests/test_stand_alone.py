@@ -60,13 +60,6 @@ Open = Callable[[ClockControl], AbstractAsyncContextManager[Clock]]
 each_kind = pytest.mark.parametrize("open_it", [driven, lone, manual])
 
 
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def note_after(clock: Clock, seconds: float, log: list[float]) -> None:
     await clock.delay(seconds)
     log.append(clock.instant())
@@ -207,7 +200,8 @@ def test_in_the_run_whose_clock_it_is() -> None:
                 assert scope.deadline == 5
                 await trio.sleep_forever()
             assert clock.instant() == trio.current_time() == 5
-            assert repr(clock) == "<Clock ClockControl, 0 timers, alive>"
+            named = f"ClockControl with seed {control.seed}"
+            assert repr(clock) == f"<Clock {named}, 0 timers, alive>"
 
     control = jumping()
     trio.run(main, clock=control)
@@ -578,7 +572,8 @@ def test_two_of_one_thread_are_one_clock(control: ClockControl) -> None:
         assert not clock.alive
     three = control.to_clock()
     assert three.alive
-    assert repr(three) == "<Clock ClockControl, 0 timers, alive>"
+    named = f"ClockControl with seed {control.seed}"
+    assert repr(three) == f"<Clock {named}, 0 timers, alive>"
     # What is activated by hand has a driver of its own.
     _, driver = InactiveClock.from_control(control).activate_manual()
     del three

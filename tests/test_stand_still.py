@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from conftest import RealTimers
+from hand_moved_time import HandMovedTime, WhenItWaits
 
 from trio_clockrt.testing import ClockControl
 from trio_clockrt.testing._blame import raise_in_program
@@ -174,14 +176,53 @@ def test_a_child_that_spins_where_warnings_are_errors(seconds: float) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("passes", [0, 1])
+def test_a_main_task_that_spins_in_a_nursery(passes: int) -> None:
+    """Be it open, or just being closed: a nursery further out will do."""
+
+    async def main() -> None:
+        for _ in range(passes):
+            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery():
+            while True:
+                async with trio.open_nursery():
+                    await trio.lowlevel.checkpoint()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=jumping())
+    (error,) = leaves(caught.value)
+    assert isinstance(error, RuntimeWarning)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_child_that_spins_beside_what_cannot_be_interrupted() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spin_and_tell)
+            await trio.to_thread.run_sync(told.wait)
+
+    async def spin_and_tell() -> None:
+        try:
+            await spin(lambda: False)
+        finally:
+            told.set()
+
+    told = threading.Event()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=jumping())
+    (error,) = leaves(caught.value)
+    assert isinstance(error, RuntimeWarning)
+
+
+@pytest.mark.filterwarnings("error")
 def test_nobody_can_be_told_of_a_task_that_spins(
     terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main task waits for what cannot be cancelled; so it is tried again."""
     told: list[bool] = []
 
-    def tell(error: BaseException) -> bool:
-        told.append(raise_in_program(error))
+    def tell(error: BaseException, **kwargs: Any) -> bool:
+        told.append(raise_in_program(error, **kwargs))
         return told[-1]
 
     async def main() -> None:
@@ -292,33 +333,6 @@ def worker() -> Iterator[Worker]:
     worker.enough.set()
 
 
-class WhenItWaits(trio.abc.Instrument):
-    """Takes a step each time that the run is about to wait, which then goes on."""
-
-    def __init__(self, *steps: Callable[[], object]) -> None:
-        self.steps = list(steps)
-        self.timeouts: list[float] = []
-
-    def before_run(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
-
-    def before_io_wait(self, timeout: float) -> None:
-        if timeout and self.steps:
-            self.timeouts.append(timeout)
-            self.steps.pop(0)()
-            self.token.run_sync_soon(int)
-
-
-class HandMovedTime:
-    now = 123.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_a_worker_is_spoken_of_again_and_again(
     worker: Worker, terminal: io.StringIO
 ) -> None:
@@ -350,19 +364,20 @@ def test_a_worker_is_spoken_of_again_and_again(
 def test_where_time_has_nowhere_to_go(
     action: Any, worker: Worker, terminal: io.StringIO
 ) -> None:
-    """A worker may well do real work then; so less is said, and later."""
+    """A worker may well do real work then; so it is said, and is no warning."""
     real = HandMovedTime()
     control = jumping()
     control._real_clock = real
-    script = WhenItWaits(*[partial(real.move, 5)] * 4, worker.enough.set)
+    steps = [partial(real.move, seconds) for seconds in (1, 5, 5)]
+    script = WhenItWaits(*steps, worker.enough.set)
     main = partial(trio.to_thread.run_sync, worker)
     with warnings_are_recorded() as caught:
         warnings.simplefilter(action)
         trio.run(main, clock=control, instruments=[script])
     assert caught == []
-    assert script.timeouts == [10, 5, 10, 5, 10]
+    assert script.timeouts == [1, 10, 5, 10]
     assert terminal.getvalue().count(SAID) == 2
-    assert "standing still for 10 seconds of real time" in terminal.getvalue()
+    assert "standing still for a second of real time" in terminal.getvalue()
 
 
 def test_time_that_has_moved_meanwhile(worker: Worker) -> None:
@@ -487,7 +502,12 @@ async def wait_under_a_shield(control: ClockControl, worker: Worker) -> None:
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("wait", [wait_here, wait_in_a_child, wait_under_a_shield])
 def test_one_ctrl_c_ends_it(
-    wait: Any, beside: bool, by_hand: bool, worker: Worker, ctrl_c: None
+    wait: Any,
+    beside: bool,
+    by_hand: bool,
+    worker: Worker,
+    ctrl_c: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> None:
         clock = control.to_clock()
@@ -502,6 +522,8 @@ def test_one_ctrl_c_ends_it(
 
     other = threading.Semaphore()
     control = ClockControl() if by_hand else ClockControl(autojump_threshold=0)
+    # If this test fails, pytest is to go on.
+    monkeypatch.setattr("trio_clockrt.testing._stand_still.note_ctrl_c", int)
     script = WhenItStandsStill(worker, press_ctrl_c)
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         trio.run(main, clock=None if beside else control, instruments=[script])
@@ -568,7 +590,9 @@ def test_a_cancelled_task_waits_for_its_worker(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("child", [False, True])
-def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
+def test_fail_after_real_ends_it(
+    child: bool, worker: Worker, real_timers: RealTimers
+) -> None:
     async def wait_outside() -> None:
         await trio.to_thread.run_sync(outside)
         ended.append("outside")
@@ -589,11 +613,105 @@ def test_fail_after_real_ends_it(child: bool, worker: Worker) -> None:
             outside.enough.set()
 
     outside = Worker()
+    worker.when_started = real_timers.are_up
     ended: list[str] = []
     control = ClockControl(autojump_threshold=0)
     trio.run(main, clock=control)
     assert not worker.enough.is_set()
     assert ended == ["block", "outside"]
+
+
+async def wait_shielded(control: ClockControl, worker: Worker) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(worker)
+
+
+async def wait_in_a_shielded_child(control: ClockControl, worker: Worker) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_shielded, control, worker)
+
+
+async def wait_for_a_child_in_a_shield(control: ClockControl, worker: Worker) -> None:
+    with trio.CancelScope(shield=True):
+        await wait_in_a_child(control, worker)
+
+
+SHIELDED = [wait_shielded, wait_in_a_shielded_child, wait_for_a_child_in_a_shield]
+
+
+@pytest.mark.parametrize("wait", SHIELDED)
+def test_fail_after_real_ends_it_under_a_shield(
+    wait: Any, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with control.fail_after_real(0.01):
+            await wait(control, worker)
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0.01)
+    control = ClockControl(autojump_threshold=0)
+    with pytest.raises(trio.TooSlowError, match="real seconds"):
+        trio.run(main, clock=control)
+    assert not worker.enough.is_set()
+
+
+def test_a_block_that_ends_when_it_is_to_be_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        with pytest.raises(trio.TooSlowError), control.fail_after_real(0.01):
+            try:
+                await trio.sleep_forever()
+            finally:
+                # Nothing reads messages meanwhile.
+                while not trio.lowlevel.current_statistics().run_sync_soon_queue_size:
+                    pass
+        # What has been sent is read, and no more comes.
+        await trio.testing.wait_all_tasks_blocked()
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join()
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0)
+    control = ClockControl()
+    trio.run(main, clock=control)
+
+
+def test_a_shielded_worker_has_some_time_to_come_back(worker: Worker) -> None:
+    """As what cleans up waits like that."""
+
+    async def main() -> None:
+        with control.fail_after_real(0.01) as scope:
+            try:
+                await trio.sleep_forever()
+            finally:
+                assert scope.cancel_called
+                worker.when_started = worker.enough.set
+                with trio.CancelScope(shield=True):
+                    results.append(await trio.to_thread.run_sync(worker))
+
+    results: list[str] = []
+    control = ClockControl()
+    with pytest.raises(trio.TooSlowError):
+        trio.run(main, clock=control)
+    assert results == ["done"]
+
+
+@pytest.mark.parametrize("wait", SHIELDED)
+def test_one_ctrl_c_ends_it_under_a_shield(
+    wait: Any, worker: Worker, ctrl_c: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, control, worker)
+            await trio.sleep(60)
+
+    monkeypatch.setattr("trio_clockrt.testing._worker_threads.SHIELDED", 0.01)
+    control = ClockControl(autojump_threshold=0)
+    script = WhenItStandsStill(worker, press_ctrl_c)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        trio.run(main, clock=control, instruments=[script])
+    assert {type(leaf) for leaf in leaves(caught.value)} == {KeyboardInterrupt}
+    assert not worker.enough.is_set()
 
 
 async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
@@ -610,7 +728,9 @@ async def test_fail_after_real_whose_time_is_up_just_after_the_block() -> None:
 # --- workers that have been left behind ---
 
 
-def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
+def test_a_worker_left_behind_may_still_ask_trio(
+    worker: Worker, real_timers: RealTimers
+) -> None:
     async def answer() -> str:
         await trio.lowlevel.checkpoint()
         return "yes"
@@ -634,6 +754,7 @@ def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
         while limiter.borrowed_tokens:
             await trio.lowlevel.checkpoint()
 
+    worker.when_started = real_timers.are_up
     answers: list[str] = []
     answered = threading.Semaphore(0)
     control = ClockControl(autojump_threshold=0)
@@ -641,11 +762,13 @@ def test_a_worker_left_behind_may_still_ask_trio(worker: Worker) -> None:
     assert answers == ["yes", "of course"]
 
 
-def test_a_worker_that_comes_back_just_now() -> None:
+def test_a_worker_that_comes_back_just_now(real_timers: RealTimers) -> None:
     """Either it is left behind, or it is not; both are fine."""
     left_behind = set[bool]()
     for seed in range(1000):
-        left_behind.add(comes_back(Worker(), seed))
+        worker = Worker()
+        worker.when_started = real_timers.are_up
+        left_behind.add(comes_back(worker, seed))
         if len(left_behind) == 2:
             return
     raise AssertionError(f"each time the same: {left_behind}")

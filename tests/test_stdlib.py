@@ -30,6 +30,7 @@ from pathlib import Path
 from time import asctime as imported_asctime
 from time import ctime as imported_ctime
 from time import time as imported_before
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -464,6 +465,27 @@ def test_in_several_threads() -> None:
         thread.join()
     assert len(done) == 4
     assert (time.ctime, time.asctime) == before
+
+
+def test_another_thread_asks_as_a_block_begins_and_ends() -> None:
+    """At each line it may do so."""
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        seen.append(imported_before())
+        return trace
+
+    seen: list[float] = []
+    control = ClockControl(NOON)
+    with control.patch_stdlib():
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with control.patch_stdlib():
+                pass
+        finally:
+            sys.settrace(before)
+    assert len(seen) > 10
+    assert {*seen} == {NOON.timestamp()}
 
 
 # --- blocks ---

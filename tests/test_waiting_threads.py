@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -42,7 +43,7 @@ async def wait_in_a_child(waits: threading.Semaphore) -> None:
     ("threshold", "hint"),
     [
         (0, "the next deadline is at 60.0, but time waits for a worker thread"),
-        (float("inf"), "the next deadline is at 60.0, but nobody moves the time"),
+        (float("inf"), "the next deadline is at 60.0, but nothing moves the time"),
     ],
 )
 @pytest.mark.parametrize("wait", [wait_for_threads, wait_in_a_child])
@@ -59,6 +60,39 @@ def test_a_deadlock_with_threads(
     assert f"deadlock: nothing will ever wake this program; {hint}" in str(error)
     line = delay.__code__.co_firstlineno + 3
     assert f"thread sleeper waits at {__file__}:{line}, in delay" in str(error)
+
+
+IN_A_CIRCLE = """
+import threading
+import trio
+from trio_clockrt.testing import ClockControl
+
+def wait_for_the_other():
+    begin.wait()
+    other = next(one for one in threads if one is not threading.current_thread())
+    other.join()
+
+begin = threading.Event()
+threads = [threading.Thread(target=wait_for_the_other, daemon=True) for _ in range(2)]
+
+async def main():
+    for thread in threads:
+        thread.start()
+    begin.set()
+    await trio.to_thread.run_sync(threads[0].join)
+
+try:
+    trio.run(main, clock=ClockControl(detect_deadlocks=True))
+except RuntimeError as error:
+    print(str(error).partition(":")[0])
+"""
+
+
+def test_threads_that_wait_for_each_other() -> None:
+    """In a process of its own, as they never end."""
+    command = [sys.executable, "-c", IN_A_CIRCLE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("deadlock\n", "")
 
 
 def work(event: threading.Event) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_settings import VALUES
 
 from trio_clockrt import Clock, MissedTick, open_clock
 from trio_clockrt.testing import ClockControl
+
+# There is more to choose from.
+MORE_VALUES = settings(VALUES, max_examples=max(300, VALUES.max_examples))
 
 UTC = datetime.timezone.utc
 Y2K = datetime.datetime(2000, 1, 1, tzinfo=UTC)
@@ -206,6 +209,198 @@ def test_what_the_standard_library_tells(start: float, length: int) -> None:
         trio.run(main, clock=control)
 
 
+# The beginning of 1970, where floats tell the instants' own units; and others.
+ATS = [
+    datetime.datetime(1970, 1, 1, tzinfo=UTC),
+    Y2K,
+    datetime.datetime(2024, 5, 17, 3, 4, 5, 678901, tzinfo=UTC),
+    datetime.datetime(1960, 1, 1, tzinfo=UTC),
+]
+
+# What is left until a time so much later, and whether it has come.
+Ask = Callable[[Clock, int], tuple[float, Callable[[], bool]]]
+
+
+def by_seconds(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now + length * MICROSECOND
+    return (when - now).total_seconds(), lambda: clock.system_time() >= when
+
+
+def by_timestamps(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now + length * MICROSECOND
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: clock.system_time() >= when
+
+
+def to_midnight(clock: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = clock.system_time()
+    when = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    when += (1 + length // 10**12) * DAY
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: clock.system_time() >= when
+
+
+def by_now(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = datetime.datetime.now(UTC)
+    when = now + length * MICROSECOND
+    left = when.timestamp() - now.timestamp()
+    return left, lambda: datetime.datetime.now(UTC) >= when
+
+
+def by_nanoseconds(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    when = (time.time_ns() // 1000 + length) * 1000
+    return (when - time.time_ns()) / 10**9, lambda: time.time_ns() >= when
+
+
+def to_a_microsecond(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = time.time()
+    when = (int(now * 10**6) + length) / 10**6
+    return when - now, lambda: time.time() >= when
+
+
+def to_any_float(_: Clock, length: int) -> tuple[float, Callable[[], bool]]:
+    now = time.time()
+    when = now + length / 2**20
+    return when - now, lambda: time.time() >= when
+
+
+TO_THE_MICROSECOND = [
+    by_seconds,
+    by_timestamps,
+    to_midnight,
+    by_now,
+    by_nanoseconds,
+    to_a_microsecond,
+]
+
+
+async def to_wait(clock: Clock, left: float) -> None:
+    await clock.delay(left)
+
+
+async def to_sleep(clock: Clock, left: float) -> None:
+    await trio.sleep(left)
+
+
+async def to_run(clock: Clock, left: float) -> None:
+    control = trio.lowlevel.current_clock()
+    assert isinstance(control, ClockControl)
+    await control.run_for(left)
+
+
+async def to_jump(clock: Clock, left: float) -> None:
+    control = trio.lowlevel.current_clock()
+    assert isinstance(control, ClockControl)
+    control.jump(left)
+
+
+def programs(asks: Sequence[Ask], moves: list[Any]) -> st.SearchStrategy[list[Any]]:
+    # A power of ten, as short waits are as many as long ones.
+    length = st.integers(0, 14).flatmap(lambda power: st.integers(1, 10**power))
+    step = st.tuples(st.sampled_from(asks), st.sampled_from(moves), length)
+    return st.lists(step, min_size=1, max_size=5)
+
+
+def check(at: datetime.datetime, start: float, program: list[Any]) -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for ask, move, length in program:
+                left, has_come = ask(clock, length)
+                await move(clock, max(left, 0))
+                assert has_come(), (ask, move, clock)
+
+    control = jumping(at)
+    control.jump(start)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
+@MORE_VALUES
+@given(
+    st.sampled_from(ATS),
+    instants,
+    programs(TO_THE_MICROSECOND, [to_wait, to_sleep, to_run, to_jump]),
+)
+def test_a_program_that_waits_in_all_these_ways(
+    at: datetime.datetime, start: float, program: list[Any]
+) -> None:
+    check(at, start, program)
+
+
+@MORE_VALUES
+@given(
+    st.sampled_from(ATS),
+    instants,
+    programs([*TO_THE_MICROSECOND, to_any_float], [to_wait, to_sleep]),
+)
+def test_any_float_that_is_waited_for(
+    at: datetime.datetime, start: float, program: list[Any]
+) -> None:
+    """(What is moved by hand is counted in nanoseconds, and floats may be finer.)"""
+    check(at, start, program)
+
+
+@pytest.mark.parametrize(
+    ("start", "left"),
+    [
+        (20_451_248, 38.702876329422),
+        (188_485_086, 112.08165144920349),
+        (696_479_738, 105.30471956729889),
+    ],
+)
+def test_what_is_counted_is_a_part_of_a_nanosecond_less(
+    start: int, left: float
+) -> None:
+    control = ClockControl(Y2K)
+    control.jump(start / 10**9)
+    with control.patch_stdlib():
+        when = time.time() + left
+        control.jump(when - time.time())
+        assert time.time() == when
+
+
+@pytest.mark.parametrize("far", [1e250, 1e295, 1e305])
+def test_farther_away_than_any_datetime(far: float) -> None:
+    control = ClockControl()
+    with control.patch_stdlib():
+        for _ in range(3):
+            control.jump(far)
+            assert time.time() == pytest.approx(control.current_time())
+
+
+def test_a_loop_until_a_float_that_is_no_nanosecond() -> None:
+    async def main() -> None:
+        await trio.sleep(0.1)
+        when = time.time() + 0.2
+        assert when != 0.3
+        loops = 0
+        while (left := when - time.time()) > 0:
+            await trio.sleep(left)
+            loops += 1
+            assert loops == 1
+
+    control = ClockControl(autojump_threshold=0)
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
+def test_each_midnight_by_timestamps() -> None:
+    async def main() -> None:
+        async with open_clock() as clock:
+            for days in range(1, 5000):
+                now, when = clock.system_time(), Y2K + days * DAY
+                await clock.delay(when.timestamp() - now.timestamp())
+                assert when <= clock.system_time() <= when + MICROSECOND
+                time.time()
+                await clock.delay(12345.678901 + days / 3)
+
+    control = jumping()
+    with control.patch_stdlib():
+        trio.run(main, clock=control)
+
+
 # --- what is told exactly ---
 
 
@@ -218,6 +413,25 @@ def test_what_is_counted_is_told_exactly(lengths: list[int]) -> None:
         control.jump(length * MICROSECOND)
         assert simple.system_time() == simple.system_time()
     assert simple.system_time() == Y2K + sum(lengths) * MICROSECOND
+
+
+@VALUES
+@given(st.sampled_from(ATS[:3]), st.lists(st.integers(0, 10**14), max_size=20))
+def test_what_is_counted_is_told_exactly_by_the_standard_library(
+    at: datetime.datetime, lengths: list[int]
+) -> None:
+    """To the nanosecond from 1970 on; before, floats become finer as time goes on."""
+    control = ClockControl(at)
+    simple = control.to_simple_clock()
+    with control.patch_stdlib():
+        start = time.time_ns()
+        for length in lengths:
+            control.jump(length * MICROSECOND)
+            simple.system_time()
+            time.time()
+        assert time.time_ns() == start + sum(lengths) * 1000
+        assert simple.system_time() == at + sum(lengths) * MICROSECOND
+        assert time.time() == time.time_ns() / 10**9
 
 
 @VALUES

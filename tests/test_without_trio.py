@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hand_moved_time import HandMovedTime
 from trio.lowlevel import Task, TrioToken
 
 from trio_clockrt import (
@@ -32,16 +33,9 @@ if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 
-class HandMovedTime:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> HandMovedTime:
-    time = HandMovedTime()
+    time = HandMovedTime(1000.0)
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, staticmethod(time))
     return time
@@ -245,7 +239,7 @@ def test_an_async_callback_shows_later() -> None:
     clock, driver = InactiveClock().activate_manual()
     with clock.timer_group() as timers:
         timers.call_later(0, lambda: async_fn())
-        with pytest.raises(TypeError, match="nobody awaits"):
+        with pytest.raises(TypeError, match="is never awaited"):
             driver.advance_timers()
 
 
@@ -342,7 +336,7 @@ def test_dropping_the_driver_ends_the_clock(time: HandMovedTime) -> None:
         del driver
         assert [*alive, clock.alive] == [True, False]
         assert not timer.pending
-        with pytest.raises(ClockGone, match="nobody holds the driver"):
+        with pytest.raises(ClockGone, match="the driver that came with it has"):
             timers.call_later(1, print)
         with pytest.raises(ClockGone):
             timer.reset(1)
@@ -358,7 +352,7 @@ def test_dropping_the_driver_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert not clock.alive
-    with pytest.raises(ClockGone, match="nobody holds the driver"):
+    with pytest.raises(ClockGone, match="the driver that came with it has"):
         clock.timer_group()
 
 
@@ -638,7 +632,7 @@ async def test_whoever_waits_when_the_driver_is_dropped_anywhere(
     clock, driver = InactiveClock().activate_manual()
 
     async def delay() -> None:
-        with pytest.raises(ClockGone, match="nobody holds the driver"):
+        with pytest.raises(ClockGone, match="the driver that came with it has"):
             await clock.delay(60)
         told.append("delay")
 

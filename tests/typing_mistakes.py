@@ -48,6 +48,8 @@ def callbacks(timers: TimerNursery) -> None:
     timers.call_later(1, two, "one", "two")  # type: ignore[arg-type]
     timers.call_every(1, two, 1, 2)  # type: ignore[arg-type]
     timers.call_at(1, None)  # type: ignore[arg-type]
+    timers.call_later(1, print, 1, sep="")  # type: ignore[call-arg]
+    timers.start_at(1, two_async, 1, "two", second="two")  # type: ignore[call-arg]
     timers.start_later(1, two_async, 1, "two", name="two")
     timers.start_later(1, two_async, 1)  # type: ignore[arg-type]
     timers.start_later(1, two, 1, "two")  # type: ignore[arg-type]

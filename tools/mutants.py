@@ -46,9 +46,9 @@ REQUIRED = 0.9
 
 PYTEST = [
     *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-    # Nobody reads why a test failed, and rewriting assertions takes a second.
+    # Why a test failed is not shown, and rewriting assertions takes a second.
     *("--assert=plain", "--tb=no"),
-    # The same examples each time, whatever has been found by other mutants.
+    # The same examples each time, without those that other mutants have found.
     *("--hypothesis-profile=ci", "-ofaulthandler_exit_on_timeout=true"),
     # This takes as long as many others, and they would notice the same.
     *("-k", "not very_many_tasks"),
@@ -229,7 +229,7 @@ class Copy:
             return False
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, SIGKILL)  # and whatever it has started
+                os.killpg(process.pid, SIGKILL)  # and all that it has started
             process.wait()
 
 

@@ -24,4 +24,4 @@ class Cache:
             with suppress(OSError), self.clock.move_on_after(5):
                 return await self.load(key)
             await self.clock.delay(pause)
-        raise OSError(f"nobody knows {key!r}")
+        raise OSError(f"no answer for {key!r}")

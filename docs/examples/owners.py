@@ -1,4 +1,4 @@
-"""A clock that somebody else keeps for a while."""
+"""A clock that another task keeps for a while."""
 
 import trio
 
@@ -17,7 +17,7 @@ async def main():
             nursery.start_soon(remind, clock.clone())
             clock.close()  # we do not need it any more
             await driver.wait_gone()
-            print("nobody uses the clock any more")
+            print("the clock has no owner any more")
 
 
 trio.run(main)

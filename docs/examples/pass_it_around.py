@@ -4,7 +4,7 @@ from trio_clockrt import Clock, open_clock
 
 async def connect(attempt):
     if attempt < 3:
-        raise OSError("nobody there")
+        raise OSError("no answer")
     return "connection"
 
 
@@ -17,7 +17,7 @@ async def connect_with_retries(clock: Clock):
         except (OSError, trio.TooSlowError):
             await clock.delay(pause)
             pause *= 2
-    raise OSError("nobody there, ten times")
+    raise OSError("no answer, ten times")
 
 
 async def main():

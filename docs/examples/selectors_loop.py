@@ -28,7 +28,7 @@ def main():
             if data := client.recv(1000):
                 print("client got", data.decode())
             else:
-                clock.close()  # nobody needs it any more
+                clock.close()  # the loop ends when its timers have fired
 
         selector.register(server, selectors.EVENT_READ, answer)
         selector.register(client, selectors.EVENT_READ, receive)
@@ -46,7 +46,7 @@ def main():
             for key, _ in selector.select(timeout):
                 key.data()
 
-    print("nobody uses the clock any more")
+    print("the clock has no owner any more")
 
 
 main()

@@ -35,7 +35,7 @@ class Backend:
         self.log.append(f"{self.clock.instant():.3f} {' '.join(map(str, words))}")
 
     def look_up(self, key):
-        """Find an answer, or None. What nobody asks for is forgotten."""
+        """Find an answer, or None. An answer that is not asked for is forgotten."""
         if key in self.cache:
             self.cache[key].reset(30 * MINUTE)
             return "cached"
@@ -120,7 +120,7 @@ class Service(Backend):
 
 
 class CallbackService(Backend):
-    """With timers: whatever comes later is a function to be called later."""
+    """With timers: each later step is a function to be called later."""
 
     def __init__(self, clock, timers):
         super().__init__(clock, timers)

@@ -72,7 +72,7 @@ async def test_it_does_not_mind_the_wall_clock(
     active_clock, cache, weather, clock_control
 ):
     await cache.get("Oslo")
-    clock_control.adjust_system_time(-3600)  # somebody sets the clock back
+    clock_control.adjust_system_time(-3600)  # an operator sets it back
     await active_clock.delay(60)
     _, when = await cache.get("Oslo")
     assert weather.asked == [0, 60]

@@ -35,7 +35,7 @@ async def test_a_worker_thread(autojump_clock_control, active_clock):
     assert active_clock.instant() == 0
 
 
-# Nobody can see what another process is about to do.
+# The control cannot see what another process is about to do.
 async def test_another_process(autojump_clock_control, active_clock):
     with autojump_clock_control.hold(), active_clock.fail_after(1):
         result = await trio.run_process(

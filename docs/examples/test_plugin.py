@@ -8,7 +8,7 @@ from trio_clockrt import open_clock
 NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 0, tzinfo=timezone.utc)
 
 
-# Time jumps, whenever everybody waits.
+# Time jumps whenever all tasks wait.
 async def test_it_backs_off(autojump_clock_control, active_clock):
     watch = active_clock.stopwatch()
     await connect_with_retries(active_clock)

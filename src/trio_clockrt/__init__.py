@@ -42,7 +42,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name != "testing":
-            look_elsewhere(name)
+            look_elsewhere(__name__, name)
         # For annotations that name it. Only tests need it, so nothing else imports it.
         from importlib import import_module
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # What a process needs besides its connections: standard streams, Trio's own, modules
-# that are being imported, and whatever it has been started with.
+# that are being imported, and all that it has been started with.
 _SPARE_DESCRIPTORS = 64
 
 

@@ -70,8 +70,8 @@ memory_region_index=0, memory_region_count=1)
     memory_region_index: int = attrs.field(validator=_check_index)
     memory_region_count: int = attrs.field(validator=_check_count)
     # The system's number of it, if that has been looked up. Not compared, as it is only
-    # what the others stand for on this machine; nor given to whoever is made from this
-    # one, by attrs.evolve(), with other numbers.
+    # what the others stand for on this machine; nor given to one that attrs.evolve()
+    # makes from this one, with other numbers.
     _cpu: int | None = attrs.field(default=None, init=False, repr=False, eq=False)
 
     def _is_in_machine_of(self, other: Affinity) -> bool:
@@ -89,8 +89,9 @@ memory_region_index=0, memory_region_count=1)
 
         One of `available_affinities` means a certain processor of this machine. One
         that is made by hand counts among the processors that the current thread may use
-        at this moment, in the order of `available_affinities`, whatever its counts and
-        its memory region say; so a thread that has been pinned has only one left.
+        at this moment, in the order of `available_affinities`. Its counts and
+        its memory region do not matter for that, so a thread that has been pinned has
+        only one left.
 
         Raises:
             NotImplementedError: if this platform cannot pin threads; macOS and Windows
@@ -138,8 +139,8 @@ memory_region_index=0, memory_region_count=1)
 def pinned_affinities(counts: Iterable[int]) -> list[Affinity]:
     """Affinities made by hand: for so many processors in each memory region.
 
-    Nobody looks whether the machine has them, before
-    `Affinity.pin_current_thread` does.
+    Whether the machine has them is not looked up before
+    `Affinity.pin_current_thread` does so.
 
     Args:
         counts: For each memory region, how many processors it has. It may have none.
@@ -207,5 +208,5 @@ def available_affinities() -> list[Affinity]:
     cpus = [cpu for region in regions for cpu in region]
     affinities = pinned_affinities(map(len, regions))
     for affinity, cpu in zip(affinities, cpus, strict=True):
-        object.__setattr__(affinity, "_cpu", cpu)  # as nobody has seen it yet
+        object.__setattr__(affinity, "_cpu", cpu)  # frozen, but not in use yet
     return affinities

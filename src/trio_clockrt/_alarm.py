@@ -87,9 +87,13 @@ class DriverAlarm(Alarm):
 
     @abstractmethod
     async def sleep(self) -> None:
-        """Sleep until the deadline that the timers move it to, or are moved to later."""
+        """Sleep until the deadline, which the timers may move in the meantime."""
 
-    def open(self, timers: Timers) -> None:
+    @abstractmethod
+    def bind(self, timers: Timers) -> None:
+        """Wake the driver for these."""
+
+    def open(self) -> None:
         """The driver's task begins."""
 
     def close(self) -> None:
@@ -103,8 +107,11 @@ class TrioAlarm(DriverAlarm):
     _task: Task
     _timers: Timers
 
-    def open(self, timers: Timers) -> None:
-        self._task, self._timers = current_task(), timers
+    def bind(self, timers: Timers) -> None:
+        self._timers = timers
+
+    def open(self) -> None:
+        self._task = current_task()
         self._bell = _Bell(self)
         add_instrument(self._bell)
         self._enter()

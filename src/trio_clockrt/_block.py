@@ -1,4 +1,4 @@
-"""Blocks that say so to whoever uses them as something else."""
+"""Blocks that raise an error where they are used as something else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ExitT_co = TypeVar("ExitT_co", bound="bool | None", covariant=True)
 
 
 class _Block:
-    #: What to write instead of whatever was tried.
+    #: What to write instead of what was tried.
     _usage: str
     _entered = False
 

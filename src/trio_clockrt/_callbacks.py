@@ -77,8 +77,8 @@ def check_result(fn: Callable[..., object], result: object) -> None:
         _close(result)
         raise TypeError(
             f"a timer's callback must be a synchronous function, but {fn!r} returned "
-            f"{result!r}, which nobody awaits; a TimerNursery starts async functions "
-            "with start_later() and start_at()"
+            f"{result!r}, which is never awaited; a TimerNursery starts async "
+            "functions with start_later() and start_at()"
         )
 
 

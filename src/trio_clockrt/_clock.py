@@ -18,7 +18,7 @@ from ._hints import hints
 from ._periodic import MissedTick, PeriodicTimer
 from ._post import current_run
 from ._simple_clock import SimpleClock
-from ._timeouts import SHORTEST_OF_TRIO, ScopeTimeout, Timeout
+from ._timeouts import PART, SHORT, ScopeTimeout, Timeout
 from ._timer_group import TimerGroup, TimerGroupBlock
 from ._timer_nursery import TimerNursery, TimerNurseryBlock
 from ._timers import Timers
@@ -41,10 +41,10 @@ class Clock(SimpleClock):
     the clock is gone, and everything that needs its timers raises `ClockGone`.
 
     Every `Clock` object is an owner of what has been activated, until it is closed or
-    nobody holds it any more. When there is no owner left, no pending timer, no waiting
-    task and no open timer nursery, then the clock ends before its block does. Most
-    programs never notice. Use `clone` and `close` where parts of a program use a clock
-    for different lengths of time and it should end with the last of them.
+    nothing refers to it any more. When there is no owner left, no pending timer, no
+    waiting task and no open timer nursery, then the clock ends before its block does.
+    Most programs never notice. Use `clone` and `close` where parts of a program use a
+    clock for different lengths of time and it should end with the last of them.
     """
 
     _made_by = "`async with open_clock() as clock:`"
@@ -114,8 +114,8 @@ class Clock(SimpleClock):
     def close(self) -> None:
         """Stop to be an owner; this object can only read the time from now on.
 
-        The clock itself lives on as long as anybody else uses it. Tasks that wait go
-        on waiting, and open timer nurseries stay open, for new timers too. (A
+        The clock itself lives on as long as it has another owner or use. Tasks that
+        wait go on waiting, and open timer nurseries stay open, for new timers too. (A
         `PeriodicTimer` is nothing that uses a clock, between two ticks.) Closing it
         again does nothing. This may be called from any thread, and ``with clock:``
         calls it at the end of the block.
@@ -153,7 +153,9 @@ class Clock(SimpleClock):
         """Whether, as the instants are not those of the Trio run, its timeouts are no
         use either.
         """
-        timers = self._open_timers()
+        if self._key is None:
+            self._refuse()
+        timers = self._timers
         timers.check()
         return not (
             self._activation.on_run_clock and (timers.in_one_run or timers.is_here())
@@ -170,7 +172,7 @@ class Clock(SimpleClock):
             raise self._timers.life.gone()
         raise trio.ClosedResourceError(
             "this Clock object has been closed, so it can only read the time; give "
-            "whoever still needs timers a clone() of their own, before it is closed"
+            "each task that needs timers for longer a clone() of its own beforehand"
         )
 
     @enable_ki_protection
@@ -185,7 +187,7 @@ class Clock(SimpleClock):
         less than 0.3. But a delay of more than zero always ends later than it began, so
         a loop that sleeps for what is left ends.
 
-        Whoever waits on a clock is woken in the order of deadlines, and with the same
+        The clock wakes tasks in the order of deadlines, and those with the same
         deadline in the order of registration. So after ``await clock.delay(10)`` every
         timer that had been set before for that instant or earlier has fired. Trio
         promises no such order between its own sleeps or timeouts and the timers. But
@@ -194,7 +196,7 @@ class Clock(SimpleClock):
 
         Args:
             seconds: How long, in seconds or as a `~datetime.timedelta`; zero is a
-                checkpoint, and ``inf`` is until somebody cancels it.
+                checkpoint, and ``inf`` is until it is cancelled.
 
         Raises:
             ValueError: if *seconds* is negative or NaN.
@@ -224,7 +226,7 @@ class Clock(SimpleClock):
                 return
         waiter = TaskWaiter(timers, later(timers.now(), seconds))
         timers.add(waiter)
-        del self  # to wait does not make anybody an owner
+        del self  # to wait makes no owner
         await wait_task_rescheduled(waiter.abort)
 
     @enable_ki_protection
@@ -233,7 +235,7 @@ class Clock(SimpleClock):
 
         Args:
             instant: A point on the scale of `~SimpleClock.instant`; ``inf`` is until
-                somebody cancels it.
+                it is cancelled.
 
         Raises:
             ValueError: if *instant* is NaN.
@@ -262,7 +264,7 @@ class Clock(SimpleClock):
         else:
             waiter = TaskWaiter(timers, instant)
             timers.add(waiter)
-            del self  # to wait does not make anybody an owner
+            del self  # to wait makes no owner
             await wait_task_rescheduled(waiter.abort)
 
     def delay_blocking(self, seconds: float | timedelta) -> None:
@@ -321,11 +323,11 @@ class Clock(SimpleClock):
         if timers.is_here():
             raise RuntimeError(
                 "delay_blocking() would wait for ever in the thread that activated the "
-                "clock, as nobody else calls advance_timers(); set a timer, or wait in "
-                "another thread"
+                "clock, as no other thread calls advance_timers(); set a timer, or "
+                "wait in another thread"
             )
         if is_in_worker_thread():
-            # Unless nobody waits for it any more, as its run has ended, or crashed.
+            # Unless no task waits for it any more, as its run has ended, or crashed.
             with suppress(trio.RunFinishedError, OSError):
                 trio.from_thread.run(self.delay, seconds)
                 return
@@ -411,8 +413,11 @@ class Clock(SimpleClock):
         seconds = to_seconds(seconds, "seconds")
         if self._timers_drive_timeouts():
             return Timeout(self._activation, after=seconds, shield=shield, fail=False)
-        if 0 < seconds < SHORTEST_OF_TRIO:
-            return ScopeTimeout(self._activation, after=seconds, shield=shield, fail=False)
+        now = self._timers.now()
+        if seconds and (seconds < SHORT or now + seconds * PART == now):
+            return ScopeTimeout(
+                self._activation, after=seconds, shield=shield, fail=False
+            )
         return trio.move_on_after(seconds, shield=shield)
 
     def move_on_at(
@@ -452,12 +457,21 @@ class Clock(SimpleClock):
         """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
 
         If the scope is cancelled by hand, in time, the block is left without an error.
-        (:func:`trio.fail_after` raises one then too.) In the Trio run whose clock it
-        measures with, "in time" is as the block is left: it is too late if the scope's
-        deadline has come by then. Anywhere else, it is as the scope is cancelled.
+        (:func:`trio.fail_after` raises one then too.) Where the clock's own timers
+        cancel the scope, "in time" is as the scope is cancelled.
+
+        In the Trio run whose clock it measures with, Trio cancels the scope, and "in
+        time" is as the block is left: if the scope's deadline has come by then, there
+        is an error. There is one as well if the deadline has come and is then moved, by
+        the block's own clean-up or by another task. The `trio.Cancelled` tells that,
+        from Trio 0.31 on; before, there is an error whenever the deadline has been
+        moved and the scope is cancelled, by hand or not. All this holds anywhere else
+        too, for a deadline that you give to the scope there. (A deadline of a scope
+        inside the block may be taken for this one: if it has come, and this scope is
+        cancelled by hand before the block inside is left.)
 
         Raises:
-            trio.TooSlowError: from the block, if it was cancelled as the time was up.
+            trio.TooSlowError: from the block, if it was cancelled and the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_after`.
 
         Example::
@@ -481,8 +495,10 @@ class Clock(SimpleClock):
     ) -> AbstractContextManager[trio.CancelScope]:
         """Like `move_on_at`, but if the time is up, raise `trio.TooSlowError`.
 
+        What is up, and what is in time, is as for `fail_after`.
+
         Raises:
-            trio.TooSlowError: from the block, if the time was up.
+            trio.TooSlowError: from the block, if it was cancelled and the time was up.
             ValueError, TypeError, ClockGone, RuntimeError: as for `move_on_at`.
 
         Example::
@@ -509,7 +525,7 @@ class Clock(SimpleClock):
         Leaving the block waits for the child tasks that timers have started, as a
         Trio nursery does, and for pending timers too. A periodic timer is always
         pending, so it keeps the block open until it is cancelled. If the body raises,
-        pending timers are cancelled, whatever *on_exit* says.
+        pending timers are cancelled, with either *on_exit*.
 
         Args:
             on_exit: With ``"cancel"``, the end of the body cancels the timers that

@@ -85,7 +85,7 @@ class Records:
     early: int = 0
     doubled: int = 0
     _lateness: list[float] = attrs.field(factory=list[float], init=False)
-    # Whatever was due before this instant must have fired, as timers fire in order.
+    # All that was due before this instant must have fired, as timers fire in order.
     _horizon: float = attrs.field(default=-inf, init=False)
 
     def lateness(self) -> dict[str, float]:

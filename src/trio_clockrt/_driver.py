@@ -115,7 +115,7 @@ class ClockDriver(Hinted, Uncopied):
             float | None: `next_deadline`.
 
         Raises:
-            ClockGone: if the clock is gone. It is, as soon as nobody uses it, and so
+            ClockGone: if the clock is gone. It is, as soon as it is unused, and so
                 this also ends a clock that has no open `Clock` object, no pending
                 timer, no waiting task and no open timer nursery when all that is due
                 has fired.
@@ -181,10 +181,10 @@ class ClockDriver(Hinted, Uncopied):
     async def wait_gone(self) -> None:
         """Wait until the clock is gone.
 
-        That is when the block that activated it ends, or earlier, when nobody uses the
-        clock any more: every `Clock` object is closed or dropped, no timer is pending,
+        That is when the block that activated it ends, or earlier, when the
+        clock is unused: every `Clock` object is closed or dropped, no timer is pending,
         no task waits, and no timer nursery is open. Waiting here does not keep it
-        alive, but a `Clock` that somebody has forgotten does, and so does your own.
+        alive, but a `Clock` that a task has forgotten does, and so does your own.
         A clock that no Trio task drives notices its end in `advance_timers`.
 
         This is always a checkpoint.
@@ -230,7 +230,7 @@ class DriverTask:
         spawn_system_task(self._run, name=f"trio_clockrt driver for {self._driver._activation.name}")
 
     async def stop(self) -> BaseException | None:
-        """Stop, and wait until that has happened, whatever else happens.
+        """Stop, and wait until that has happened, also if cancelled.
 
         Returns the defect, if there was one.
         """
@@ -270,7 +270,7 @@ class DriverTask:
 
     async def _drive(self) -> None:
         driver, alarm, timers = self._driver, self._alarm, self._timers
-        alarm.open(timers)
+        alarm.open()
         try:
             while True:
                 driver._wakeups += 1

@@ -12,7 +12,7 @@ from ._hints import about_value
 # to refuse at once what never made sense.
 _SHORTEST_PERIOD = 1e-9
 
-# Whatever is less can be a float.
+# Any number below this can be a float.
 _LARGE = 1e300
 
 

@@ -18,10 +18,10 @@ class ClockGone(Exception):
     """The clock has no driver any more, so a timer on it could never fire.
 
     A clock is gone as soon as the ``async with`` block that activated it has ended,
-    or the Trio run around that block; or earlier, when nobody uses it any more, see
-    `ClockDriver.wait_gone`. Whoever waits on it at that moment, from anywhere else, is
-    woken with this exception, and whoever starts to use a timer of it later gets this
-    exception at once. Reading the time goes on working.
+    or the Trio run around that block; or earlier, when it is unused, see
+    `ClockDriver.wait_gone`. Each task or thread elsewhere that waits on it at that
+    moment is woken with this exception, and a call that needs a timer of it later
+    raises this exception at once. Reading the time goes on working.
 
     Example::
 
@@ -68,8 +68,8 @@ def raise_failures(
 
 
 def _is_control_flow(exc: BaseException) -> bool:
-    # The last two are for those who have made them, and who take them out of groups or
-    # drop them: what they would refer to would be lost.
+    # Trio takes a Cancelled out of groups, and Python drops a GeneratorExit, so what
+    # these two would refer to would be lost.
     not_that = (Exception, BaseExceptionGroup, trio.Cancelled, GeneratorExit)
     return not isinstance(exc, not_that)
 

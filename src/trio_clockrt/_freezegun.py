@@ -18,12 +18,12 @@ def check_not_frozen(run_clock: trio.abc.Clock) -> None:
     """Refuse a clock of Trio's own that freezegun has stopped."""
     if is_freezing() and _stands_still(run_clock):
         raise RuntimeError(
-            "freezegun has stopped the clock of this Trio run, so that whatever waits "
-            "in it would wait for ever. Instead of freeze_time, use a control's system "
-            "time: `trio.run(..., clock=control)` with `control = ClockControl(at)`, "
-            "and in it `with control.patch_stdlib():`. Or let freezegun leave Trio "
-            'alone, with `freeze_time(..., ignore=["trio."])`; then time.time() is not '
-            "frozen everywhere"
+            "freezegun has stopped the clock of this Trio run, so that each task that "
+            "waits there would wait for ever. Instead of freeze_time, use a control's "
+            "system time: `trio.run(..., clock=control)` with `control = "
+            "ClockControl(at)`, and in it `with control.patch_stdlib():`. Or let "
+            'freezegun leave Trio alone, with `freeze_time(..., ignore=["trio."])`; '
+            "then time.time() is not frozen everywhere"
         )
 
 

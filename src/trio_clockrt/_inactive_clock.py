@@ -27,6 +27,7 @@ from ._callbacks import check_notice
 from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._foreign_loop import LoopAlarm, LoopDriver
+from ._hints import Hinted, hints
 from ._place import current_thread
 from ._time_source import RunSource, SystemSource, TimeSource
 
@@ -36,7 +37,7 @@ if sys.version_info < (3, 11):
 if TYPE_CHECKING:
     import trio_clockrt.testing
 
-# Whoever asks for a recipe without saying more means one of Isolated clocks. (At run
+# A bare `InactiveClock` means one of Isolated clocks. (At run
 # time, Python before 3.13 knows no defaults here.)
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -63,7 +64,8 @@ class Shared:
     """Says of an `InactiveClock` that its clock can be used from every thread."""
 
 
-class InactiveClock(Generic[S]):
+@hints
+class InactiveClock(Hinted, Generic[S]):
     """A recipe for a clock, to be activated once: in a Trio run, or without Trio.
 
     Until then it is plain data: it has no timers and no time.
@@ -95,8 +97,8 @@ class InactiveClock(Generic[S]):
         instants are those of the run that activates it, wherever they are read. The
         driver stays in that run, and when the clock is gone there, it is gone for all.
 
-        It costs more than a clock for each run, which needs no lock and wakes nobody
-        in other threads.
+        It costs more than a clock for each run, which needs no lock and wakes no
+        task in other threads.
 
         Example::
 
@@ -164,11 +166,11 @@ class InactiveClock(Generic[S]):
         """Say which core this recipe is for.
 
         It changes nothing about the clock but its `Clock.affinity`, as its timers are
-        made by whoever activates it, and near to that. Pin the thread there: see
+        made in the thread that activates it, and near to that. Pin that thread: see
         `Affinity.pin_current_thread`.
 
         Args:
-            source: The core that it comes from, or None if nobody knows.
+            source: The core that it comes from, or None if that is not known.
             destination: The core that it is for.
 
         Raises:
@@ -205,9 +207,9 @@ class InactiveClock(Generic[S]):
         and without timers it does not wake up at all.
 
         Leaving the block stops the driver and waits until it has stopped, also if
-        the block is being cancelled. After that the clock is gone: whoever still
-        waits for it elsewhere is woken with `ClockGone`. An exception that leaves the
-        block is not wrapped into anything.
+        the block is being cancelled. After that the clock is gone: a task or
+        thread that still waits for it elsewhere is woken with `ClockGone`. An exception
+        that leaves the block is not wrapped into anything.
 
         Returns:
             An async context manager whose value is ``(clock, driver)``, a `Clock` and
@@ -230,12 +232,12 @@ class InactiveClock(Generic[S]):
         measures with the operating system's time, its instants are those of
         :func:`time.monotonic`, and it follows no clock of any Trio run.
 
-        Hold on to the driver: when nobody does, the clock is gone. It is gone too when
-        `ClockDriver.advance_timers` finds that nobody uses it any more.
+        Hold on to the driver: when nothing refers to it, the clock is gone. It is gone
+        too when `ClockDriver.advance_timers` finds that it is unused.
 
-        Trio tasks may wait for such a clock, and open timer nurseries, while somebody
-        in the same thread calls `ClockDriver.advance_timers`, say another task, or
-        the host of a guest run.
+        Trio tasks may wait for such a clock, and open timer nurseries, while other code
+        in the same thread calls `ClockDriver.advance_timers`: another task, or the host
+        of a guest run.
 
         A loop that sleeps until the deadline it was told does not notice a timer that
         is set meanwhile, for an earlier instant. Pass *on_earlier*, which makes it wake
@@ -395,7 +397,7 @@ def _make_recipe(
 
 
 def open_clock() -> AbstractAsyncContextManager[Clock]:
-    """Open a clock, with ``async with``, for those who never touch the driver.
+    """Open a clock, with ``async with``, for programs that do not need the driver.
 
     The same as activating a new `InactiveClock`, see `InactiveClock.activate`, but
     the value of the block is the `Clock` alone.
@@ -474,6 +476,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             name=name,
             affinity=self._recipe._affinity,
         )
+        alarm.bind(activation.timers)
         driver = ClockDriver(activation)
         # All that a nursery would add to this scope is a place to wait for the
         # driver, which is no child of this block.

@@ -6,6 +6,7 @@ import enum
 from collections import deque
 from datetime import timedelta
 from math import inf
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 from trio.lowlevel import (
@@ -17,17 +18,20 @@ from trio.lowlevel import (
 )
 
 from ._durations import to_period
+from ._hints import Hinted, hints
 from ._post import post
 from ._timers import Timers
 from ._typing import Self
 from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
 
+_USAGE = "`async for tick in clock.periodic(period):`"
+
 
 class MissedTick(enum.Enum):
     """What a periodic timer does after it has missed a tick.
 
-    A tick of `Clock.periodic` is missed if its time passes while nobody is waiting for
+    A tick of `Clock.periodic` is missed if its time passes while no task is waiting for
     it; one of `TimerGroup.call_every`, if it comes a whole period late. It always comes
     at once then, late, and this says what becomes of the ticks after it:
 
@@ -134,7 +138,8 @@ class _TickWaiter(TaskWaiter):
             post(run, self._fire)
 
 
-class PeriodicTimer(Uncopied):
+@hints
+class PeriodicTimer(Hinted, Uncopied):
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
     Each tick yields the instant it was scheduled for. The grid of ticks starts when
@@ -145,7 +150,7 @@ class PeriodicTimer(Uncopied):
 
     One task at a time may wait for a tick; leave the loop whenever you like, there
     is nothing to close. Waiting is always a checkpoint, and if it is cancelled, no
-    tick is lost. Between ticks, nobody is waiting: it takes an open `Clock` somewhere
+    tick is lost. Between ticks, no task is waiting: it takes an open `Clock` somewhere
     to keep the clock alive then.
 
     Example::
@@ -279,6 +284,16 @@ class PeriodicTimer(Uncopied):
 
     def __repr__(self) -> str:
         return f"<PeriodicTimer {self._grid!r}, next tick {self._grid.next_tick:.6f}>"
+
+    # Hidden from type checkers, which are to find these mistakes.
+    if not TYPE_CHECKING:
+        # Python asks for the first of these in a loop. (With `__iter__`, a timer would
+        # be an `Iterable`.)
+        def __getitem__(self, index: object) -> NoReturn:
+            raise TypeError(f"ticks need `async for`, not `for`: {_USAGE}")
+
+        def __next__(self) -> NoReturn:
+            raise TypeError(f"ticks need `await anext(ticks)`, not `next`: {_USAGE}")
 
 
 def make_grid(timers: Timers, period: float | timedelta, missed: object) -> Grid:

@@ -120,7 +120,7 @@ def run_per_core(
     pinned = affinities is not None or can_pin()
     if affinities is None and in_worker:
         # Of the thread that will start the others. The worker may have been pinned with
-        # another one that has started it, as Trio keeps them for whoever is next.
+        # another one that has started it, as Trio keeps them for the next task.
         affinities = trio.from_thread.run_sync(available_affinities)
     elif affinities is None:
         affinities = available_affinities()
@@ -174,7 +174,7 @@ class _Team(Generic[T]):
         # How many have not ended.
         self.running = 0
         # How many have not begun; and what keeps the time of their clocks from jumping
-        # until then, if that time is not real. Nobody else knows that they will come.
+        # until then, if that time is not real. Nothing else tells that they will come.
         self._to_begin = 0
         self._beginning = ExitStack()
         self._inactive = inactive
@@ -191,7 +191,7 @@ class _Team(Generic[T]):
             for run in self.runs:
                 run.start()
             if self.running:
-                # No thread may outlive this, so whatever interrupts it has to wait too.
+                # No thread may outlive this, so what interrupts it has to wait too.
                 await wait_task_rescheduled(self._interrupt)
         return self._results()
 

@@ -74,8 +74,8 @@ class SimpleClock(Hinted):
     def system_time(self) -> datetime:
         """The wall-clock time now, as a timezone-aware `~datetime.datetime` in UTC.
 
-        Somebody may set it, so it can jump in either direction: measure lengths of
-        time with `instant` or `stopwatch`.
+        NTP or an operator may set it, so it can jump in either direction: measure
+        lengths of time with `instant` or `stopwatch`.
 
         Example::
 

@@ -2,11 +2,13 @@
 
 import attrs
 
+from ._hints import Hinted, hints
 from ._time_source import TimeSource
 
 
+@hints
 @attrs.frozen(repr=False)
-class Stopwatch:
+class Stopwatch(Hinted):
     """Measures the time since it was made; get one from `SimpleClock.stopwatch`.
 
     A stopwatch never stops, and it goes on working when its clock is gone. For

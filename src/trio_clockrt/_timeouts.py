@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from inspect import signature
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -13,14 +15,20 @@ from ._durations import later
 from ._post import post
 from ._waiters import is_there, who_waits
 
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from ._activation import Activation
 
-# What is shorter might be so short that its sum with the present rounds to the present.
-# (For what is not, that takes a hundred thousand years.)
-SHORTEST_OF_TRIO = 1e-3
+# A length of time cannot be rounded away if it is no shorter than this, and if this
+# part of it is not: now, and until time gets a hundred thousand years on, or a
+# million times as far.
+SHORT = 1e-3
+PART = 1e-6
 
 # Trio before 0.31 asks for no reason.
 _REASON = {"reason"} & set(signature(trio.CancelScope.cancel).parameters)
@@ -31,8 +39,24 @@ def cancel(scope: trio.CancelScope, reason: str) -> None:
     scope.cancel(**dict.fromkeys(_REASON, reason))
 
 
+def _source(cancelled: trio.Cancelled) -> str:
+    """What a scope was cancelled by; Trio before 0.31 does not tell."""
+    return getattr(cancelled, "source", "unknown")
+
+
+def _cancellations(exc: BaseException | None) -> Iterator[trio.Cancelled]:
+    if isinstance(exc, trio.Cancelled):
+        yield exc
+    elif isinstance(exc, BaseExceptionGroup):
+        for part in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+            yield from _cancellations(part)
+
+
 class _Timeout(SyncBlock[trio.CancelScope, bool]):
     """A block with a limit: an instant, or so long after it has been entered."""
+
+    # The deadline that the scope has been given, unless the user moves it.
+    _deadline = inf
 
     def __init__(
         self,
@@ -54,6 +78,21 @@ class _Timeout(SyncBlock[trio.CancelScope, bool]):
         if self._after is not None:
             self.when = later(self._timers.now(), self._after)
 
+    def _may_have_expired(self, exc: BaseException | None) -> bool:
+        """Whether the scope's deadline may have been what has cancelled it.
+
+        The user may move the deadline at any time, also when it has come already. A
+        scope does not tell what has cancelled it, but what is raised in the block does.
+        Where that tells nothing, a deadline that has been moved may have come before.
+        """
+        scope = self._scope
+        if scope.deadline <= trio.current_time():
+            return True
+        by_hand = {"explicit", "nursery"}
+        if scope.deadline == self._deadline:
+            by_hand.add("unknown")
+        return not by_hand.issuperset(map(_source, _cancellations(exc)))
+
     def _says(self) -> str:
         """That the time is up, for people to read."""
         name = "fail" if self._fail else "move_on"
@@ -69,9 +108,8 @@ class ScopeTimeout(_Timeout):
     """One that is a cancel scope with a deadline, on the run's own clock.
 
     It is for what Trio's own do in another way. A timeout of more than zero ends later
-    than it begins. And if it fails, that is because the time is up: the scope tells
-    whether it was cancelled, and not why, so what counts is its deadline, which may
-    have been moved, and the time when the block is left.
+    than it begins. And if it fails, that is because the time is up, or may have been:
+    no block that was cut short is left without an error unless that was by hand.
     """
 
     _usage = "`with clock.fail_after(seconds) as scope:`"
@@ -80,7 +118,7 @@ class ScopeTimeout(_Timeout):
     def __enter__(self) -> trio.CancelScope:
         self._enter_once()
         self._count_from_now()
-        self._scope.deadline = self.when
+        self._scope.deadline = self._deadline = self.when
         return self._scope.__enter__()
 
     @enable_ki_protection
@@ -92,11 +130,7 @@ class ScopeTimeout(_Timeout):
     ) -> bool:
         scope = self._scope
         caught = scope.__exit__(exc_type, exc, traceback)
-        if (
-            self._fail
-            and scope.cancelled_caught
-            and scope.deadline <= self._timers.now()
-        ):
+        if self._fail and scope.cancelled_caught and self._may_have_expired(exc):
             raise trio.TooSlowError(self._says()) from None
         return caught
 
@@ -105,7 +139,7 @@ class Timeout(_Timeout):
     """One that is a timer, where the run's clock is another.
 
     The deadline of the scope itself stays infinite, as it would be on the scale of the
-    Trio run, which is another one.
+    Trio run, which is another one. If the user sets it, that is one more limit.
     """
 
     _usage = "`with clock.move_on_after(seconds) as scope:`"
@@ -142,10 +176,10 @@ class Timeout(_Timeout):
         self._timers.discard(self)
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._scope.cancelled_caught:
-            # From None, as nobody needs to see the Cancelled that told us.
+            # From None, as the Cancelled that told us is of no use to users.
             if self._gone:
                 raise self._timers.life.gone() from None
-            if self._up and self._fail:
+            if self._fail and (self._up or self._may_have_expired(exc)):
                 raise trio.TooSlowError(self._says()) from None
         return caught
 

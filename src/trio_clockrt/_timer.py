@@ -30,7 +30,7 @@ class Timer(Hinted, Uncopied):
     """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
 
     A timer belongs to its group until the group's block ends, and it can be used
-    again and again: `reset` makes it pending whatever has become of it before. You
+    again and again: `reset` makes it pending, also after it has fired. You
     need not keep it: a pending timer stays pending when nothing refers to it. When
     the block has ended, or its clock is gone, a timer that you have kept lets go of its
     function, their arguments and the context.
@@ -146,13 +146,13 @@ class Timer(Hinted, Uncopied):
             ...     async with trio_clockrt.open_clock() as clock:
             ...         async with clock.open_timers() as timers:
             ...             start = clock.instant()
-            ...             idle = timers.call_later(30, print, "nobody there")
+            ...             idle = timers.call_later(30, print, "no answer")
             ...             await clock.delay(20)
             ...             idle.reset(30)
             ...             print("at", idle.when - start)
             >>> trio.run(main, clock=MockClock(autojump_threshold=0))
             at 50.0
-            nobody there
+            no answer
         """
         group = self._group
         timers = group._timers

@@ -311,7 +311,7 @@ class TimerGroup(Hinted, Uncopied):
         try:
             self.cancel_timers()
         except KeyboardInterrupt:
-            self.cancel_timers()  # outside of Trio; nobody else would
+            self.cancel_timers()  # outside of Trio; nothing else would
             raise
         finally:
             self._timers.life.groups.pop(self, None)
@@ -362,8 +362,8 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
         activation.timers.check()
         if activation.timers.driven:
             raise RuntimeError(
-                "a Trio task drives this clock, and nobody would see the exceptions of "
-                "its callbacks: use `async with clock.open_timers() as timers:`. "
+                "a Trio task drives this clock, and no caller would see the exceptions "
+                "of its callbacks: use `async with clock.open_timers() as timers:`. "
                 "timer_group() is for the clocks of activate_manual()"
             )
         self._activation = activation

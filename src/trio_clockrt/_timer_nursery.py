@@ -223,7 +223,7 @@ class TimerNursery(TimerGroup):
         what: str,
     ) -> None:
         # If its task has left the nursery without closing it, such as an async
-        # generator that nobody has finished, then Trio has told that task so.
+        # generator that has not been finished, then Trio has told that task so.
         with suppress(RuntimeError):
             if is_there(self._run):
                 self._start_soon(fn, exc, name=f"{what} of {self._maker}")
@@ -381,7 +381,7 @@ async def _raise(exc: BaseException) -> NoReturn:
 
 async def _raise_unless_cancelled(exc: BaseException) -> NoReturn:
     try:
-        # Whoever has been cancelled before the clock went has been cancelled.
+        # If this was cancelled before the clock went, that comes first.
         await checkpoint_if_cancelled()
         raise exc
     finally:

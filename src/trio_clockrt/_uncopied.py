@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Uncopied:
-    """Base class of whatever belongs to one activation, or to one control.
+    """Base class of what belongs to one activation, or to one control.
 
     Python would copy the object and leave what it belongs to as it is.
     """

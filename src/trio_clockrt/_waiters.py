@@ -55,7 +55,7 @@ def who_waits(timers: Timers) -> tuple[Task, TrioToken | None]:
 def is_there(run: TrioToken | None) -> bool:
     """Whether the current run is this one, or could not be any other.
 
-    A run that has crashed leaves its waiters behind, and nobody may touch them.
+    A run that has crashed leaves its waiters behind, and no code may touch them.
     """
     try:
         return run is None or run == current_trio_token()
@@ -79,7 +79,7 @@ with suppress(AttributeError):  # on Windows
 def is_in_worker_thread() -> bool:
     """Whether a task waits for this thread, which may then ask Trio for something.
 
-    If that task has been cancelled, so is whoever asks.
+    If that task has been cancelled, a thread that asks is too.
     """
     if get_ident() == _forker:
         return False  # it was one in the other process, where the task is
@@ -225,7 +225,7 @@ class ThreadWaiter(_OneShot):
         try:
             self._timers.add(self)
             self._news.get().unwrap()
-        except BaseException:  # Ctrl-C, or whatever a signal handler raises
+        except BaseException:  # Ctrl-C, or what a signal handler raises
             self._timers.discard(self)
             raise
 

@@ -1,4 +1,4 @@
-"""Time that moves because somebody looks at it."""
+"""Time that moves by a step with each reading."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .._post import current_run, post
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
 from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
-from ._stand_still import PASSES
+from ._stand_still import PASSES, SILENT
 from ._trio_inside import (
     anybody_waits_for_idleness,
     next_deadline,
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from .._timers import Timers
     from ._idleness import Idleness
+    from ._report import Reporter
     from ._stand_alone import StandAlone
-    from ._stand_still import TasksGoOn
+    from ._stand_still import NothingHappens, TasksGoOn
     from ._virtual_time import VirtualTime
 
 # After how many real seconds to look again what worker threads wait for.
@@ -62,8 +63,10 @@ class Autojump(trio.abc.Instrument):
         "_others",
         "_passes",
         "_real",
-        "_report",
+        "_reporter",
+        "_rests",
         "_run",
+        "_silence",
         "_tasks_go_on",
         "_time",
         "notes_origins",
@@ -77,7 +80,7 @@ class Autojump(trio.abc.Instrument):
         idleness: Idleness,
         others: StandAlone,
         real: Callable[[], float],
-        report: Callable[[], str],
+        reporter: Reporter,
     ) -> None:
         self.notes_origins = idleness.detect_deadlocks
         self._time = time
@@ -89,14 +92,15 @@ class Autojump(trio.abc.Instrument):
         # ...which has hidden deadlines up to here.
         self._hidden = -inf
         self._run: TrioToken
-        self._report = report
+        self._reporter = reporter
         # Of the drivers in this run; and of those, the ones that are asleep.
         self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
-        # How often Trio has gone round since it has asked how long to wait, as there
-        # has always been a task that could go on.
-        self._passes = 0
+        # How often Trio has gone round since there was nothing to do, and whether it is
+        # about to wait for that.
+        self._passes, self._rests = 0, False
         self._tasks_go_on: TasksGoOn
+        self._silence: NothingHappens
         # What Trio could not be told at once.
         self._failure: BaseException | None = None
         # Whether Trio waits, and may have to be told of an earlier deadline.
@@ -117,7 +121,9 @@ class Autojump(trio.abc.Instrument):
         self._failure = None
         self.waiting = False
         self._passes = 0
-        self._tasks_go_on = self._idleness.watch_tasks()
+        self._silence = self._idleness.watch_silence()
+        self._silence.end()  # until the run waits
+        self._tasks_go_on = self._idleness.watch_tasks(self._idleness.should_move)
         self._idleness.own_run = self._run
         self._first = None
         self._jump_at = inf
@@ -150,7 +156,7 @@ class Autojump(trio.abc.Instrument):
 
     def states(self) -> list[Timers]:
         alarms = [weak() for weak in list(self._alarms)]
-        return [alarm.timers for alarm in alarms if alarm and alarm.is_in_use()]
+        return [alarm.timers for alarm in alarms if alarm and alarm.timers.life.alive]
 
     def only_periodic(self) -> bool:
         return next_deadline() == inf and all(
@@ -177,9 +183,12 @@ class Autojump(trio.abc.Instrument):
             and not count_of_other_threads()
             and not anybody_waits_for_idleness()
         ):
-            self._jump_at, self._look_twice = -inf, False
+            self._jump_at, self._look_twice, self._rests = -inf, False, False
             return 0.0
-        return self._sleep_time(min(deadline, first, self._others.next_deadline()))
+        deadline = min(deadline, first, self._others.next_deadline())
+        seconds = self._sleep_time(deadline)
+        self._rests = seconds > 0
+        return seconds
 
     def _sleep_time(self, deadline: float) -> float:
         idleness = self._idleness
@@ -195,12 +204,13 @@ class Autojump(trio.abc.Instrument):
             or anybody_waits_for_idleness()
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
-                # Unless I/O, which is to be looked for now, wakes somebody.
+                # Unless I/O, which is to be looked for now, wakes a task.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
-            if seconds == inf and count_of_other_threads() and current_run():
+            # (What leads the time by hand, tells people itself.)
+            if seconds == inf and current_run() and not self._time.is_led:
                 busy_for = idleness.wait_for_workers(anyhow=True)
-                return self._until_looking_again(busy_for) or inf
+                return self._until_looking_again(busy_for) or self._wait(deadline)
             return seconds
         try:
             busy_for = idleness.wait_for_workers()
@@ -219,6 +229,16 @@ class Autojump(trio.abc.Instrument):
         self._jump_at = self._real() + patience if patience else -inf
         return min(patience, seconds)
 
+    def _wait(self, deadline: float) -> float:
+        """How long to wait for nothing that is known, before people are told."""
+        silence = self._silence
+        if silence.seconds_left(SILENT) <= 0:
+            if self._is_forever():
+                silence.tell_why(self._what_could_help(deadline))
+            else:
+                silence.begin()
+        return silence.seconds_left(SILENT)
+
     def _until_looking_again(self, busy_for: float) -> float:
         if self._idleness.detect_deadlocks:
             # Worker threads do not tell when they begin to wait themselves.
@@ -228,13 +248,12 @@ class Autojump(trio.abc.Instrument):
     # (Trio passes the timeout, and its base class names it.)
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         try:
-            if self.waiting:
-                self.waiting = False
+            waiting, self.waiting = self.waiting, False
+            self._passes += 1
+            if waiting and self._rests:
                 self._passes = 0
-            else:
-                self._passes += 1
-                if not self._passes % PASSES:
-                    self._look_at_tasks()
+            elif not self._passes % PASSES:
+                self._tasks_go_on.look(self._passes)
             first, self._first = self._first, None
             if first is None:
                 first = min([inf, *[alarm.deadline for alarm in self._asleep]])
@@ -243,10 +262,14 @@ class Autojump(trio.abc.Instrument):
                 deadline = next_deadline_if_idle()
                 if deadline > first:
                     deadline = first
+                if waiting and deadline == -inf:
+                    self._passes = 0  # as it was idle, and I/O has woken a task
                 if self._look_twice:
                     self._jump(deadline)
                 else:
                     now = self._time.reach(deadline)
+            elif waiting and next_deadline_if_idle() == -inf:
+                self._silence.end()  # something has happened
             if now is None:
                 now = self._time.now()
                 if self._time.rate:
@@ -267,12 +290,6 @@ class Autojump(trio.abc.Instrument):
         except BaseException as error:
             # Trio would log it, and go on without us. When it asks, it has to listen.
             self._failure = error
-
-    def _look_at_tasks(self) -> None:
-        if self._idleness.should_move():
-            self._tasks_go_on.look(self._passes)
-        else:
-            self._passes = 0
 
     def _hide_deadlines(self, now: float) -> None:
         """Let Trio's own deadlines expire a pass later, when the drivers have fired."""
@@ -299,7 +316,7 @@ class Autojump(trio.abc.Instrument):
 
     def _jump(self, deadline: float) -> None:
         if deadline == -inf:
-            return  # I/O has woken somebody
+            return  # I/O has woken a task
         if self._jump_at > -inf and self._jump_at > self._real():
             return
         deadline = min(deadline, self._others.next_deadline())
@@ -322,20 +339,22 @@ class Autojump(trio.abc.Instrument):
 
     def _raise_deadlock(self, deadline: float) -> None:
         workers = busy_workers()
-        if deadline < inf and workers and self._idleness.threshold < inf:
-            hint = workers_wait_for(deadline)
-        elif deadline < inf:
-            hint = nobody_moves_to(deadline)
-        else:
-            hint = "if a signal or another thread does, use hold()"
         error = RuntimeError(
-            f"deadlock: nothing will ever wake this program; {hint}:{self._report()}"
+            "deadlock: nothing will ever wake this program; "
+            f"{self._what_could_help(deadline)}:{self._reporter.report()}"
         )
         told = raise_in_program(error)
         # They would never come back, so the task that sees the error does not wait for
         # them.
         if not abandon_workers(workers) and not told:
             raise error
+
+    def _what_could_help(self, deadline: float) -> str:
+        if deadline == inf:
+            return "if a signal or another thread does, use hold()"
+        if busy_workers() and self._idleness.threshold < inf:
+            return workers_wait_for(deadline)
+        return nobody_moves_to(deadline)
 
 
 def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import attrgetter
 from os import sep
 from sys import modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from trio.lowlevel import current_root_task
 
 from ._await_chain import frames_of
-from ._trio_inside import interrupt, main_task
+from ._trio_inside import interrupt, is_about_to_go_on, main_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterable, Iterator
     from types import FrameType
 
     from trio.lowlevel import Task
@@ -52,15 +55,60 @@ def with_children(first: Task | None) -> Iterator[Task]:
             tasks += sorted(nursery.child_tasks, key=attrgetter("name"))
 
 
-def raise_in_program(error: BaseException) -> bool:
+def first_task() -> Task:
+    """The first one that is in the user's own code, or else Trio's own first one."""
+    tasks = with_children(main_task())
+    own = (task for task in tasks if own_frames([*frames_of(task)]))
+    root = current_root_task()
+    assert root is not None
+    return next(own, root)
+
+
+def raise_in_program(error: BaseException, *, never_wait: Container[Task] = ()) -> bool:
     """Let the program see an error where it waits, as Ctrl-C would be raised.
 
     The first task that is in code of the user's own sees it. Usually that is the main
     task. But a plugin of pytest may have that one for itself, and run tests and
     fixtures in others. If the task cannot be interrupted, or waits for a shielded
     child, the next one of its children and theirs sees the error as well; at last, all
-    others. Tells whether that has woken any task.
+    others of the user's own. Tells whether any task goes on because of that.
+
+    Args:
+        never_wait: Tasks that always go on. The nursery that such a task is in sees
+            the error, as if another task there had failed.
     """
     tasks = [*with_children(main_task())]
-    first = next((task for task in tasks if own_frames([*frames_of(task)])), None)
-    return interrupt(dict.fromkeys([*with_children(first), *tasks]), error)
+    own = [task for task in tasks if own_frames([*frames_of(task)])]
+    if own:
+        # The others are a plugin's, which has to clean up.
+        tasks = [*dict.fromkeys([*with_children(own[0]), *own])]
+    return any(
+        (_fail_beside if task in never_wait else _interrupt)(task, error)
+        for task in tasks
+    )
+
+
+def _interrupt(task: Task, error: BaseException) -> bool:
+    if not interrupt(task, error):
+        return False
+    told: Iterable[Task] = [task]
+    for nursery in task.child_nurseries[-1:]:
+        # At its end the task waits for the others in there, which have been cancelled.
+        if nursery.cancel_scope.cancel_called:
+            told = with_children(task)
+    return any(map(is_about_to_go_on, told))
+
+
+def _fail_beside(task: Task, error: BaseException) -> bool:
+    """Let the innermost nursery around a task see an error, if there is any."""
+
+    async def fail() -> NoReturn:
+        raise error
+
+    # (That of the main task is Trio's.)
+    outermost = None if task is main_task() else task.parent_nursery
+    for nursery in filter(None, [*task.child_nurseries[::-1], outermost]):
+        with suppress(RuntimeError):  # it is being closed
+            nursery.start_soon(fail, name="trio_clockrt error")
+            return True
+    return False

@@ -12,6 +12,7 @@ error, which names the one to blame.
 
 from __future__ import annotations
 
+from _thread import _count as count_of_other_threads
 from contextlib import contextmanager
 from math import inf
 from operator import attrgetter
@@ -23,7 +24,6 @@ from trio.lowlevel import current_task, current_trio_token
 from .._errors import raise_failures
 from .._post import post
 from ._idleness import Hold, settle_run
-from ._report import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .._timers import Timers
     from ._autojump import Autojump
     from ._idleness import Idleness
+    from ._report import Reporter
     from ._stand_alone import StandAlone
     from ._virtual_time import Moment, VirtualTime
 
@@ -50,12 +51,12 @@ _Failures = list[tuple[Any, BaseException]]
 
 
 class ByHand:
-    """Moves the time, and lets whoever is due do what is to be done on the way.
+    """Moves the time, and lets timers and tasks do what is due on the way.
 
     Args:
         moved: What to call when time has moved.
         settings_changed: What to call when it may, or may not, move by itself.
-        report: Tells what the program waits for.
+        reporter: Tells what the program waits for.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ByHand:
         autojump: Autojump,
         moved: Callable[[], None],
         settings_changed: Callable[[], None],
-        report: Callable[[], str],
+        reporter: Reporter,
     ) -> None:
         self._time = time
         self._idleness = idleness
@@ -74,7 +75,7 @@ class ByHand:
         self._autojump = autojump
         self._moved = moved
         self._settings_changed = settings_changed
-        self._report = report
+        self._reporter = reporter
         # While the program is let run.
         self._hold: Hold | None = None
         # While it is waited for until it is idle.
@@ -122,7 +123,7 @@ class ByHand:
                         f"time has stopped {_MOST_STOPS} times at instant "
                         f"{self._time.now()!r}, or next to it. Does a task or a timer "
                         "wait for next to nothing, again and again? Then let it wait "
-                        f"for longer, so that time goes on:{self._report()}"
+                        f"for longer, so that time goes on:{self._reporter.report()}"
                     )
                 soon = _next_to(deadline)
                 self._time.go_to(deadline)
@@ -135,7 +136,7 @@ class ByHand:
                         f"the program has moved the time {limit} times by itself in "
                         "run_until_idle(), without ever being idle. Does something "
                         "move it again and again, or read it with auto_advance? Then "
-                        f"use run_for(), or a larger `limit`:{self._report()}"
+                        f"use run_for(), or a larger `limit`:{self._reporter.report()}"
                     )
                 deadline = self.next_deadline()
                 if deadline == inf or self._only_periodic():
@@ -146,7 +147,7 @@ class ByHand:
                 f"run_until_idle() has gone to {limit} deadlines, and there are others "
                 f"still, the next one at {self.next_deadline()!r}. Does something "
                 "wait again and again? Then use run_for(), or a larger "
-                f"`limit`:{self._report()}"
+                f"`limit`:{self._reporter.report()}"
             )
 
     def _go_on_to(self, there: Moment) -> None:
@@ -190,9 +191,12 @@ class ByHand:
                 break
             passes = passes + 1 if deadline <= soon else 0
             if passes > _MOST_PASSES:
-                failures.append((None, self._endless(first.timers)))
+                seed = f". The seed is {self._reporter.seed}"
+                failures.append((None, self._endless(_MOST_PASSES, seed)))
                 self._finish(failures)
             soon = _next_to(deadline)
+            if count_of_other_threads():
+                self._idleness.giving_way.give_way()
             try:
                 first.fire(time.go_to(deadline))
             except BaseException:
@@ -209,13 +213,14 @@ class ByHand:
             where.failures.append((group, exc))
         failures.clear()
 
-    def _endless(self, timers: Timers) -> RuntimeError:
-        timer = min(timers.waiters(), key=attrgetter("when"))
+    def _endless(self, times: int, more: str) -> RuntimeError:
+        due = self._reporter.due()
+        which = f", and the next one is {due[0]}" if due else ""
         return RuntimeError(
-            f"timers have fired {_MOST_PASSES} times at instant {self._time.now()!r}, "
-            f"or next to it, and the next one is {describe(timer)}. Does a callback "
-            "set a timer for now again and again? Then let it be a moment later, so "
-            "that time goes on"
+            f"timers of a {self._time.name} have fired {times} times at instant "
+            f"{self._time.now()!r}, or next to it{which}. Does a callback set a timer "
+            "for now again and again? Then let it be a moment later, so that time goes "
+            f"on{more}"
         )
 
     def _finish(self, failures: _Failures) -> None:
@@ -232,14 +237,19 @@ class ByHand:
         """
         self._visit(failures, self._time.present())
         self._moved()
-        with trio.CancelScope() as scope:
-            self._settling = _Settling(self._time, end, most, scope)
+        scope = trio.CancelScope()
+        settling = _Settling(self._time, end, most, scope)
+        with scope:
+            self._settling = settling
+            self._idleness.on_endless = settling.give_up
             try:
                 for run in self._others.runs():
                     await settle_run(run, self._idleness)
                 await self._idleness.wait()
             finally:
-                self._settling = None
+                self._settling = self._idleness.on_endless = None
+        if settling.fired:
+            raise self._endless(settling.fired, f":{self._reporter.report()}")
         # Not before, as a task that has begun just now may make a clock.
         if self._others.newest is None and not self._is_in_its_run():
             raise moves_nothing()
@@ -284,7 +294,7 @@ class ByHand:
             return False
 
     def next_deadline(self) -> float:
-        """The earliest that somebody here waits for, or can be told of."""
+        """The earliest that a task here waits for, or a driver can be told of."""
         deadline = self._others.next_deadline()
         if self._is_in_its_run():
             return min(deadline, self._autojump.next_deadline())
@@ -312,6 +322,12 @@ class _Settling:
         self._left = most
         self._scope = scope
         self._run = current_trio_token()
+        self.fired = 0
+
+    def give_up(self, fired: int) -> None:
+        """So many timers have fired one after the other, and no time has passed."""
+        self.fired = fired
+        post(self._run, self._scope.cancel)
 
     def time_has_moved(self) -> None:
         # (If two threads count at once, one time is not counted, which does no harm.)

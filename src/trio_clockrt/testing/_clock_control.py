@@ -20,7 +20,7 @@ from .._durations import (
     to_seconds,
     to_step,
 )
-from .._hints import Hinted, hints
+from .._hints import Hinted, hints, hints_of_calls
 from .._inactive_clock import activate_alone
 from .._post import post
 from .._simple_clock import SimpleClock
@@ -30,7 +30,7 @@ from ._autojump import Autojump
 from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
-from ._report import nobody_moves_to, report
+from ._report import Reporter, nobody_moves_to
 from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from .._alarm import DriverAlarm
     from .._foreign_loop import LoopAlarm
+    from .._timers import Timers
     from .._time_source import TimeSource
 
 
@@ -57,7 +58,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
     deadlines, the timers of every clock that is activated there, and their system
-    time. Hand it to whatever starts the run::
+    time. Hand it to the function that starts the run::
 
         trio.run(main, clock=ClockControl(autojump_threshold=0))
 
@@ -70,7 +71,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
     Args:
         at: What system time it is at first, a timezone-aware `~datetime.datetime`; the
-            beginning of 1970 by default. Instants begin at 0.0, whatever this is.
+            beginning of 1970 by default. Instants always begin at 0.0.
         rate: The initial `rate`.
         autojump_threshold: The initial `autojump_threshold`.
         io_grace: For how many real seconds more nothing must happen before time jumps,
@@ -133,6 +134,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     # Whether its time has been read, or handed to what may read it.
     _tells = False
 
+    @hints_of_calls
     def __init__(
         self,
         at: datetime = EPOCH,
@@ -152,14 +154,16 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._seed = seed
         # A place for another one, should a test want to move real time too.
         self._real_clock: Callable[[], float] = _Real.clock
-        self._time = VirtualTime(_aware(at, "at"), self._real_time)
-        self._idleness = Idleness(self._time, self._real_time)
+        name = f"ClockControl with seed {seed}"
+        self._time = VirtualTime(_aware(at, "at"), self._real_time, name)
+        self._reporter = Reporter(self._time, self._states, seed)
+        self._idleness = Idleness(self._time, self._real_time, self._reporter)
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")
         self._idleness.detect_deadlocks = _flag(detect_deadlocks, "detect_deadlocks")
         self._others = StandAlone(self._time, self._idleness, self._wake_run)
         self._autojump = Autojump(
-            self._time, self._idleness, self._others, self._real_time, self._report
+            self._time, self._idleness, self._others, self._real_time, self._reporter
         )
         # What clocks that this control moves read.
         self._time_source: TimeSource = self._time
@@ -174,7 +178,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             self._autojump,
             self._moved,
             self._settings_changed,
-            self._report,
+            self._reporter,
         )
         self._time.rate = to_rate(rate, "rate")
         self._idleness.threshold = to_seconds(autojump_threshold, "autojump_threshold")
@@ -199,7 +203,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def rate(self) -> float:
         """How many seconds pass for each second of real time.
 
-        At 0.0, the default, time stands still unless somebody moves it. It can be set
+        At 0.0, the default, time stands still unless it is moved. It can be set
         at any moment.
 
         Raises:
@@ -302,7 +306,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         deadlines, so that a callback reads its own due time, and what it registers on
         the way fires too; everything due has fired when this returns.
 
-        Whatever Trio drives cannot go on before this returns. For that, it is one leap
+        What Trio drives cannot go on before this returns. For tasks, it is one leap
         as in `jump`; to stop at each deadline there, use `run_for`.
 
         It goes to an instant, so far from now. If something else moves the time
@@ -470,11 +474,11 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def fail_after_real(
         self, seconds: float | timedelta
     ) -> AbstractContextManager[trio.CancelScope]:
-        """Limit a block in real time, with ``with``, whatever virtual time does.
+        """Limit a block in real time, with ``with``, also if virtual time stands still.
 
-        So a test that hangs fails, and says what everybody has been waiting for: what
-        time it is, where the tasks are, which timers come next, and whether nobody
-        moves the time to them.
+        So a test that hangs fails, and says what it has been waiting for: what time it
+        is, where the tasks are, which timers come next, and whether nothing moves the
+        time to them.
 
         Args:
             seconds: How long the block may take, in real seconds or as a
@@ -497,7 +501,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             >>> control = ClockControl()
             >>> async def main():
             ...     with control.fail_after_real(0.01):
-            ...         await trio.sleep(60)  # nobody moves the time
+            ...         await trio.sleep(60)  # nothing moves the time
             >>> try:
             ...     trio.run(main, clock=control)
             ... except trio.TooSlowError as error:
@@ -564,7 +568,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
 
         As long as the block lasts, `datetime.datetime.now`, `datetime.date.today`,
         `time.time`, `time.gmtime` and the like follow the control, each time that they
-        are called: in the whole process, in every thread, and also where somebody has
+        are called: in the whole process, in every thread, and also where a module has
         imported them before. (`time.ctime` and `time.asctime` only where they are
         looked up in the module at each call.) `time.monotonic` and `time.perf_counter`
         stay real, and so does the local timezone; :doc:`testing` lists what else does.
@@ -574,8 +578,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         >= 3, < 4'``. It takes the place of freezegun, whose ``freeze_time`` stops the
         clock of a Trio run too.
 
-        A system time that no `~datetime.datetime` can hold is whatever error Python
-        has for it, where it is read; `time.time` can tell it.
+        Where a system time is read that no `~datetime.datetime` can hold, Python raises
+        an error of its own; `time.time` can tell it.
 
         Raises:
             ImportError: if there is no time-machine.
@@ -635,6 +639,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._used = self._tells = True
         return SimpleClock(self._time_source)
 
+    @hints_of_calls
     def start_clock(self) -> None:
         """Trio calls this as a run begins."""
         if not self._others.begin_run():
@@ -703,9 +708,8 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def _real_time(self) -> float:
         return self._real_clock()
 
-    def _report(self) -> str:
-        states = [*self._autojump.states(), *self._others.states()]
-        return report(self._time, states, self._seed)
+    def _states(self) -> list[Timers]:
+        return [*self._autojump.states(), *self._others.states()]
 
     def _why_it_is_slow(self) -> str:
         deadline = self._by_hand.next_deadline()
@@ -713,13 +717,14 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
         stuck = not moves and self._time.now() < deadline < inf
         hint = f"; {nobody_moves_to(deadline)}" if stuck else ""
-        return f"{hint}:{self._report()}"
+        return f"{hint}:{self._reporter.report()}"
 
     def _settings_changed(self) -> None:
         self._wake_run()
         self._others.settings_changed()
 
     def _moved(self) -> None:
+        self._idleness.giving_way.give_way()
         self._wake_run()
         self._others.ring()
         self._by_hand.time_has_moved()
@@ -737,7 +742,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: object) -> None:
-            # What is private, or a subclass of somebody's, is not ours to check.
+            # What is private, or of a user's subclass, is not ours to check.
             ours = type(self) is ClockControl and not name.startswith("_")
             if ours and not hasattr(ClockControl, name):
                 getattr(self, name)  # which says so, and what it could have been

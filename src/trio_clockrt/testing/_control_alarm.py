@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """Who moves the time, and rings."""
+    """What moves the time, and rings."""
 
-    # Whether it may have to be told that somebody waits for another instant.
+    # Whether it may have to be told that a driver waits for another instant.
     waiting: bool
     notes_origins: bool
 
@@ -30,11 +30,11 @@ class Keeper(Protocol):
 
 
 class ControlAlarm(DriverAlarm):
-    """Sleeps until whoever moves the time rings.
+    """Sleeps until the keeper, which moves the time, rings.
 
     Args:
         asleep: Where it is to be found, while the driver sleeps.
-        keeper: Who will ring.
+        keeper: What will ring.
     """
 
     _task: Task
@@ -46,13 +46,8 @@ class ControlAlarm(DriverAlarm):
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
 
-    def is_done(self) -> bool:
-        """Whether its clock is gone."""
-        return hasattr(self, "timers") and not self.timers.life.alive
-
-    def is_in_use(self) -> bool:
-        """Whether its driver has begun, and its clock is alive."""
-        return hasattr(self, "timers") and self.timers.life.alive
+    def bind(self, timers: Timers) -> None:
+        self.timers = timers
 
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
@@ -68,8 +63,8 @@ class ControlAlarm(DriverAlarm):
         self.deadline = -inf
         self._asleep.pop(self, None)
 
-    def open(self, timers: Timers) -> None:
-        self._task, self.timers = current_task(), timers
+    def open(self) -> None:
+        self._task = current_task()
 
     async def sleep(self) -> None:
         # From here on it can be moved; what has happened before, the timers see.

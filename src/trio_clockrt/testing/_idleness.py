@@ -30,7 +30,7 @@ from .._block import SyncBlock
 from .._post import post
 from ._blame import raise_in_program
 from ._giving_way import GivingWay
-from ._stand_still import TasksGoOn, WorkersAreBusy
+from ._stand_still import NothingHappens, TasksGoOn, WorkersAreBusy
 from ._trio_inside import cushions
 from ._worker_threads import busy_workers, only_waits_for
 
@@ -40,28 +40,32 @@ if TYPE_CHECKING:
     from trio.lowlevel import Task, TrioToken
     from typing_extensions import Self
 
+    from ._report import Reporter
     from ._virtual_time import VirtualTime
 
 # How long a task may keep time from moving before people are told.
 _UNNOTICED = 1.0
-# The same if there is nowhere for time to go.
-_UNNOTICED_ANYHOW = 10.0
 
 
 class Idleness:
     """What a control has been told about it. All times here are real."""
 
-    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], reporter: Reporter
+    ) -> None:
         self.threshold = inf
         self.io_grace = 0.0
         self.ignore_threads = False
         self.detect_deadlocks = False
-        # Whoever does not want a jump now.
+        # The blocks in which time must not jump.
         self.holds: set[Hold] = set()
-        # Whoever waits for other threads, while which time may jump.
+        # The blocks that wait for other threads, in which time may jump.
         self.awaiting: set[Hold] = set()
         self._time = time
         self._real = real
+        self._reporter = reporter
+        # What to call when timers fire one after the other, and time stands still.
+        self.on_endless: Callable[[int], None] | None = None
         # The run whose clock the control is.
         self.own_run: TrioToken | None = None
         self.giving_way = GivingWay()
@@ -111,22 +115,31 @@ class Idleness:
                 workers.end()
             return 0.0
         if workers is None:
-            workers = WorkersAreBusy(self._time, self._real)
+            workers = WorkersAreBusy(self._time, self._real, self._reporter)
             self._workers.set(workers)
-        patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
-        if workers.seconds_left(patience) <= 0:
+        if workers.seconds_left(_UNNOTICED) <= 0:
             workers.tell_of(busy, warning=not anyhow)
-        return workers.seconds_left(patience)
+        return workers.seconds_left(_UNNOTICED)
 
     def warn_later(self) -> float:
-        """Nobody could be told now; how long to wait before it is tried again."""
+        """No task could be told now; how long to wait before it is tried again."""
         workers = self._workers.get()
         assert workers is not None
         workers.warn_again()
         return _UNNOTICED
 
-    def watch_tasks(self) -> TasksGoOn:
-        return TasksGoOn(self._time, self._real, _UNNOTICED)
+    def watch_silence(self) -> NothingHappens:
+        return NothingHappens(self._time, self._real, self._reporter)
+
+    def watch_tasks(self, wanted: Callable[[], bool]) -> TasksGoOn:
+        """Tell people of tasks that always go on where that is *wanted*."""
+        return TasksGoOn(
+            self._time, self._real, self._reporter, _UNNOTICED, wanted, self._endless
+        )
+
+    def _endless(self, fired: int) -> None:
+        if self.on_endless is not None:
+            self.on_endless(fired)
 
     def should_move(self) -> bool:
         """Whether time is to move when the run has nothing to do."""
@@ -148,19 +161,21 @@ class Idleness:
         """
         task = current_task()
         _waiting_for_idleness.add(task)
-        watch = None if self.own_run == current_trio_token() else self.watch_tasks()
+        # (What calls something then watches by itself, and so does the control's run.)
+        watched = then is not None or self.own_run == current_trio_token()
+        watch = None if watched else self.watch_tasks(self.should_move)
         if watch is not None:
             add_instrument(watch)
         try:
             while True:
                 self.giving_way.give_way()
-                # Trio wakes those with the smallest cushion, and all others begin
-                # again. So who wants to go last needs the largest.
+                # Trio wakes the tasks with the smallest cushion, and all others begin
+                # again. So a task that wants to go last needs the largest.
                 others = cushions(but_not_of=_waiting_for_idleness)
                 patience = self.patience() if then else self.grace()
                 await wait_all_tasks_blocked(max([patience, *others]))
                 with NextStep() as step:
-                    # Whoever has been woken together with this task goes on now.
+                    # The tasks that have been woken together with this one go on now.
                     await cancel_shielded_checkpoint()
                     if cushions(but_not_of=_waiting_for_idleness):
                         continue

@@ -11,7 +11,6 @@ from trio.lowlevel import (
     current_task,
     current_trio_token,
     enable_ki_protection,
-    remove_instrument,
 )
 
 from .._block import SyncBlock
@@ -31,7 +30,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
     """A block that is cancelled, and says why, when it takes too long for people.
 
     Args:
-        report: Tells what everybody is waiting for.
+        report: Tells what the tasks are waiting for.
     """
 
     _usage = "`with control.fail_after_real(seconds):`"
@@ -70,11 +69,14 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
     ) -> bool:
         self._over = True
         self._timer.cancel()
+        in_vain = False
         if self._abandon is not None:
-            remove_instrument(self._abandon)
+            self._abandon.end()
+            # A nursery under a shield may have caught that.
+            in_vain = exc is None and self._abandon.has_interrupted
         caught = self._scope.__exit__(exc_type, exc, traceback)
-        if self._message and self._scope.cancelled_caught:
-            # From None, as nobody needs to see the Cancelled that told us.
+        if self._message and (self._scope.cancelled_caught or in_vain):
+            # From None, as the Cancelled that told us is of no use to users.
             raise trio.TooSlowError(self._message) from None
         return caught
 

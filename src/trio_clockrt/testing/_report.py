@@ -1,4 +1,4 @@
-"""What a program waits for, for people who wonder why it does not go on."""
+"""What a program waits for, to show why it does not go on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ._blame import outwards, own_frames, with_children
 from ._trio_inside import main_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
     from trio.lowlevel import Task
 
-    from .._timers import Timers
+    from .._timers import Timers, Waiter
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
@@ -31,21 +31,53 @@ _NEXT_TIMERS = 10
 _STARTED = ("trio", "trio_clockrt")
 
 
-def report(time: VirtualTime, states: list[Timers], seed: int) -> str:
-    """What time it is, where the tasks of this run wait, and which timers come next."""
-    timers = [timer for each in states for timer in each.waiters()]
-    lines = [
-        f"it is instant {time.instant()!r}; system time {time.tell()}; seed {seed}"
-    ]
-    lines += _tasks()
-    lines += _threads(states)
-    # Tasks that wait for a timer are listed with the others.
-    callbacks = [timer for timer in timers if not timer._only_wakes]
-    for timer in nsmallest(_NEXT_TIMERS, callbacks, key=attrgetter("when")):
-        lines.append(describe(timer))
-    if len(callbacks) > _NEXT_TIMERS:
-        lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
-    return "".join(f"\n  - {line}" for line in lines)
+class Reporter:
+    """Tells people about a control and what the current run does with it.
+
+    Args:
+        states: Of all clocks that the control drives.
+    """
+
+    def __init__(
+        self, time: VirtualTime, states: Callable[[], list[Timers]], seed: int
+    ) -> None:
+        self._time = time
+        self._states = states
+        self.seed = seed
+
+    def report(self) -> str:
+        """What time it is, where tasks wait, and which timers come next."""
+        time, states = self._time, self._states()
+        lines = [
+            f"it is instant {time.instant()!r}; system time {time.tell()}; seed "
+            f"{self.seed}"
+        ]
+        lines += _tasks()
+        lines += _threads(states)
+        callbacks = self._callbacks()
+        for timer in nsmallest(_NEXT_TIMERS, callbacks, key=_when):
+            lines.append(describe(timer))
+        if len(callbacks) > _NEXT_TIMERS:
+            lines.append(f"{len(callbacks) - _NEXT_TIMERS} timers more")
+        return "".join(f"\n  - {line}" for line in lines)
+
+    def due(self) -> list[str]:
+        """Which timers are due, and have not fired yet."""
+        now = self._time.now()
+        due = [timer for timer in self._callbacks() if timer.when <= now]
+        return [describe(timer) for timer in nsmallest(_NEXT_TIMERS, due, key=_when)]
+
+    def fired(self) -> int:
+        """How many timers have ever fired."""
+        return sum(timers.fired for timers in self._states())
+
+    def _callbacks(self) -> list[Waiter]:
+        # Tasks that wait for a timer are listed with the other tasks.
+        timers = (timer for each in self._states() for timer in each.waiters())
+        return [timer for timer in timers if not timer._only_wakes]
+
+
+_when = attrgetter("when")
 
 
 def workers_wait_for(deadline: float) -> str:
@@ -57,7 +89,7 @@ def workers_wait_for(deadline: float) -> str:
 
 def nobody_moves_to(deadline: float) -> str:
     return (
-        f"the next deadline is at {deadline!r}, but nobody moves the time. Use "
+        f"the next deadline is at {deadline!r}, but nothing moves the time. Use "
         "autojump_threshold=0, or run_for()"
     )
 
@@ -73,7 +105,7 @@ def place_of(task: Task) -> FrameType:
     return (own_frames(frames) or frames[:1])[-1]
 
 
-def _place(frame: FrameType) -> str:
+def place(frame: FrameType) -> str:
     code = frame.f_code
     return f"at {code.co_filename}:{frame.f_lineno}, in {code.co_name}"
 
@@ -84,7 +116,7 @@ def _tasks() -> Iterator[str]:
     waiting: Counter[tuple[str, str]] = Counter()
     for task in all_tasks():
         frames = list(frames_of(task))
-        places = [_place(frame) for frame in own_frames(frames)]
+        places = [place(frame) for frame in own_frames(frames)]
         if places:
             # The innermost place in the user's own code.
             waiting[task.name, places[-1]] += 1
@@ -110,7 +142,7 @@ def _threads(states: Iterable[Timers]) -> Iterator[str]:
     names = {thread.ident: thread.name for thread in all_threads()}
     for ident in threads_that_wait(states):
         own = own_frames([*outwards(frames.get(ident))])
-        where = f" {_place(own[0])}" if own else ""
+        where = f" {place(own[0])}" if own else ""
         yield f"thread {names.get(ident, ident)} waits{where}"
 
 

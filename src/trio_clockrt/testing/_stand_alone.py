@@ -44,12 +44,12 @@ class LoneAlarm(ManualAlarm):
         self.notes_origins = keeper.notes_origins
         # The run in which something waits for it.
         self._token: TrioToken | None = None
-        # Holds the driver if nobody else is to do it.
+        # Holds the driver if no user is to do it.
         self.driver: ClockDriver | None = None
         # The run that it was told of last, if that is over. (Not the token, which may
         # be another one just now: time may move in any thread.)
         self._over: TrioToken | None = None
-        # Whether somebody lets it fire, who will look at the deadline afterwards.
+        # Whether a caller lets it fire, which will look at the deadline afterwards.
         self._firing = False
 
     def bind(self, driver: ClockDriver, activation: Activation) -> None:
@@ -78,7 +78,7 @@ class LoneAlarm(ManualAlarm):
     def fire(self, now: float) -> None:
         """Fire what is due; what fails is kept in the state, and Ctrl-C leaves at once.
 
-        Whoever calls this looks at the deadline afterwards, and tells others.
+        The caller looks at the deadline afterwards, and tells others.
         """
         try:
             self._firing = True
@@ -156,7 +156,7 @@ class StandAlone:
         self._time = time
         self._idleness = idleness
         self._wake_own_run = wake_run
-        # Of the drivers in other runs; and of those, who is asleep.
+        # Of the drivers in other runs; and those of them that are asleep.
         self._driven: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
         # Of the clocks that no task drives, in the order in which they were made.
@@ -207,17 +207,17 @@ class StandAlone:
         return run not in (None, current_trio_token()) and post(run, int)
 
     def runs(self) -> set[TrioToken]:
-        """The other runs in which anybody waits."""
+        """The other runs in which a task waits."""
         return self._all_runs() - {current_trio_token()}
 
     def next_deadline(self) -> float:
-        """The earliest deadline that somebody can be told of."""
+        """The earliest deadline of which a driver or a run can be told."""
         deadlines = [alarm.deadline for alarm in tuple(self._asleep)]
         deadlines += [alarm.deadline for alarm in self._all_lone() if alarm.run()]
         return min(deadlines, default=inf)
 
     def states(self) -> list[Timers]:
-        states = [alarm.timers for alarm in tuple(self._asleep)]
+        states = [alarm.timers for alarm in self._all_driven()]
         return states + [alarm.timers for alarm in self._all_lone()]
 
     def only_periodic(self) -> bool:
@@ -226,7 +226,7 @@ class StandAlone:
         return all(timers.only_periodic() for timers in states)
 
     def ring(self) -> None:
-        """Time has moved: tell whoever is due, wherever that is."""
+        """Time has moved: tell the drivers and runs in which something is due."""
         now = self._time.instant()
         for sleeping in tuple(self._asleep):
             if sleeping.deadline <= now:
@@ -298,11 +298,23 @@ class StandAlone:
         return True
 
     def _all_runs(self) -> set[TrioToken]:
-        driven = [weak() for weak in tuple(self._driven)]
-        runs = {alarm._token for alarm in driven if alarm and not alarm.is_done()}
+        runs = {alarm._token for alarm in self._all_driven()}
         lone = (alarm.run() for alarm in self._all_lone())
         runs.update(run for run in lone if run is not None)
         return runs
+
+    def is_awake(self, run: TrioToken) -> bool:
+        """Whether a driver in this run has something to do."""
+        return any(
+            alarm.deadline == -inf and alarm._token == run
+            for alarm in self._all_driven()
+        )
+
+    def _all_driven(self) -> Iterator[ControlAlarm]:
+        for weak in tuple(self._driven):
+            alarm = weak()
+            if alarm is not None and alarm.timers.life.alive:
+                yield alarm
 
     def _all_lone(self) -> Iterator[LoneAlarm]:
         for weak in tuple(self._lone):
@@ -333,6 +345,7 @@ class _Watcher(trio.abc.Instrument):
         self._scope.cancel()
 
     async def watch(self) -> None:
+        add_instrument(self._idleness.watch_tasks(self._is_waited_for))
         while True:
             with trio.CancelScope() as self._scope:
                 await self._watch_once()
@@ -340,6 +353,15 @@ class _Watcher(trio.abc.Instrument):
     def after_run(self) -> None:
         self._idleness.forget_run(self._run)
         self._keeper.forget(self)
+
+    def _is_waited_for(self) -> bool:
+        """Whether time would jump, and there is something to jump to, or to fire."""
+        idleness, keeper = self._idleness, self._keeper
+        return (
+            idleness.threshold < inf
+            and not idleness.holds
+            and (keeper.next_deadline() < inf or keeper.is_awake(self._run))
+        )
 
     async def _watch_once(self) -> None:
         deadline = self._keeper.next_deadline()

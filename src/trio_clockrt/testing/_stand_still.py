@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import add_instrument, remove_instrument
 
-from ._blame import raise_in_program
-from ._report import all_tasks, place_of
+from ._blame import first_task, raise_in_program, with_children
+from ._report import all_tasks, place, place_of
 from ._terminal import note_ctrl_c, tell
 from ._trio_inside import (
     ctrl_c_is_pending,
     is_about_to_go_on,
+    main_task,
     next_deadline_if_idle,
 )
 from ._worker_threads import AbandonWorkers, busy_workers, what_it_waits_for
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
+    from ._report import Reporter
     from ._virtual_time import VirtualTime
 
 # After how many passes of Trio's loop to look at the real time.
 PASSES = 32
+# How many timers may fire, in as many passes, while no time passes.
+_MOST_FIRED = 100_000
+# For how many real seconds nothing may happen, if nothing is known to come, before
+# people are told. (A thread or a signal may be on its way.)
+SILENT = 10.0
 # People are told again after so many real seconds.
 _AGAIN = 10.0
 _SILENCE = (
@@ -39,9 +46,12 @@ _SILENCE = (
 class StandStill:
     """Since when time has been standing still in a run, and when people were told."""
 
-    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], reporter: Reporter
+    ) -> None:
         self._time = time
         self._real = real
+        self._reporter = reporter
         self.begin()
 
     def begin(self) -> None:
@@ -82,8 +92,8 @@ class StandStill:
             self._said_at = now
         for reason, frame in reasons:
             tell(
-                f"virtual time has been standing still for {how_long} of real time, "
-                f"as {reason}",
+                f"virtual time has been standing still for {how_long} of real time "
+                f"(seed {self._reporter.seed}), as {reason}",
                 frame,
                 warning=warning,
                 aloud=aloud,
@@ -104,55 +114,94 @@ class WorkersAreBusy(StandStill, trio.abc.Instrument):
     does not wait for its worker any more.
     """
 
-    def __init__(self, time: VirtualTime, real: Callable[[], float]) -> None:
-        super().__init__(time, real)
+    def __init__(
+        self, time: VirtualTime, real: Callable[[], float], reporter: Reporter
+    ) -> None:
+        super().__init__(time, real, reporter)
         add_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if self.lasts and ctrl_c_is_pending() and busy_workers():
             remove_instrument(self)
             note_ctrl_c()
-            AbandonWorkers(all_tasks)
+            AbandonWorkers(all_tasks, KeyboardInterrupt())
 
     def tell_of(self, tasks: Iterable[Task], *, warning: bool) -> None:
         self.tell(map(_why_workers, tasks), warning=warning)
 
 
+class NothingHappens(StandStill):
+    """The run waits, and nothing is known that could wake it."""
+
+    def tell_why(self, hint: str) -> None:
+        reason = (
+            f"nothing is known that will ever wake this program; {hint}. With "
+            f"detect_deadlocks=True this is an error:{self._reporter.report()}"
+        )
+        self.tell([(reason, place_of(first_task()))], warning=False)
+
+
 class TasksGoOn(StandStill, trio.abc.Instrument):
     """There is always a task of the run that can go on, so the run is never idle.
 
-    As an instrument it counts the passes of Trio's loop itself; otherwise the one who
-    counts them calls `look`.
+    As an instrument it counts the passes of Trio's loop itself; otherwise the
+    caller counts them and calls `look`.
 
     Args:
         patience: For how many real seconds this may last before people are told.
+        wanted: Whether time should move if the run were idle.
+        endless: Called with how many timers have fired, if that seems to be for ever.
     """
 
     def __init__(
-        self, time: VirtualTime, real: Callable[[], float], patience: float
+        self,
+        time: VirtualTime,
+        real: Callable[[], float],
+        reporter: Reporter,
+        patience: float,
+        wanted: Callable[[], bool],
+        endless: Callable[[int], None],
     ) -> None:
-        super().__init__(time, real)
+        super().__init__(time, real, reporter)
         self._patience = patience
+        self._wanted = wanted
+        self._endless = endless
         self._passes = 0
+        self._fired_before = 0
+
+    def begin(self) -> None:
+        super().begin()
+        self._looks = 0
+        self._fired = self._reporter.fired()
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if next_deadline_if_idle() > -inf:
-            self._passes = 0
-            return
+            # A timer that is set for now may wake its driver by a message.
+            fired, before = self._reporter.fired(), self._fired_before
+            self._fired_before = fired
+            if fired == before:
+                self._passes = 0
+                return
         self._passes += 1
         if not self._passes % PASSES:
             self.look(self._passes)
 
     def look(self, passes: int) -> None:
         """So many passes of Trio's loop have gone by since the run was idle."""
-        if passes == PASSES:
+        if passes == PASSES or not (self.lasts and self._wanted()):
             self.begin()
-        elif self.seconds_left(self._patience) <= 0:
+            return
+        self._looks += 1
+        if self._looks * PASSES > _MOST_FIRED:
+            fired = self._reporter.fired() - self._fired
+            if fired > _MOST_FIRED:
+                self._endless(fired)
+        if self.seconds_left(self._patience) <= 0:
             tasks = [task for task in all_tasks() if is_about_to_go_on(task)]
             try:
-                self.tell([_why_tasks(tasks)])
+                self.tell([_why_tasks(tasks, self._reporter)])
             except Exception as error:  # a warning, where they are errors
-                if raise_in_program(error):
+                if raise_in_program(error, never_wait=tasks):
                     return
                 self.warn_again()
 
@@ -168,19 +217,24 @@ def _why_workers(task: Task) -> tuple[str, FrameType]:
     return reason, frame
 
 
-def _why_tasks(tasks: list[Task]) -> tuple[str, FrameType]:
-    frames = [place_of(task) for task in tasks]
-    named = [
-        f"{task.name!r} at {frame.f_code.co_filename}:{frame.f_lineno}, in "
-        f"{frame.f_code.co_name}"
-        for task, frame in zip(tasks, frames, strict=True)
-    ]
-    reason = (
-        f"there is always a task that can go on: {'; '.join(named[:_NAMED])}. "
-        f"{_SILENCE} If it waits for a time, it will wait for ever, as time only moves "
-        "when no task can go on: let it sleep for more than 0 seconds, or until then"
-    )
-    return reason, frames[0]
+def _why_tasks(tasks: list[Task], reporter: Reporter) -> tuple[str, FrameType]:
+    timers = reporter.due()
+    frame = place_of((tasks or [first_task()])[0])
+    if timers:
+        # What makes these fire is no task of the user's.
+        tasks = [task for task in tasks if task in set(with_children(main_task()))]
+    reasons, advice = list[str](), list[str]()
+    if timers:
+        reasons.append(f"a timer is due all the time: {'; '.join(timers)}")
+        advice.append("If a callback sets a timer for now, let it be a moment later")
+    if tasks or not timers:
+        named = [f"{task.name!r} {place(place_of(task))}" for task in tasks[:_NAMED]]
+        reasons.append(f"there is always a task that can go on: {'; '.join(named)}")
+        advice.append(
+            "If it waits for a time, it will wait for ever, as time only moves when no "
+            "task can go on: let it sleep for more than 0 seconds, or until then"
+        )
+    return f"{'; and '.join(reasons)}. {_SILENCE} {'. '.join(advice)}", frame
 
 
 _NAMED = 10

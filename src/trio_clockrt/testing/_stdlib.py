@@ -10,6 +10,7 @@ from trio.lowlevel import enable_ki_protection
 from .._block import SyncBlock
 from .._freezegun import is_freezing
 from .._lock import RLock
+from ._wall import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,9 @@ class StdlibPatch(SyncBlock[None, None]):
     """While it is open, `datetime.now` and the like tell a control's system time.
 
     time-machine makes them ask the traveller that has set out last, each time they are
-    called. Ours ask the control. The travellers return in reverse order, whoever ends
-    their journey, so each of ours tells the time of the patch that was opened last.
+    called. Ours ask the control. The travellers return in reverse order, whichever
+    journey ends first, so each of ours tells the time of the patch that was opened
+    last.
 
     It leaves out two functions of `time`, so we put others in their place there.
     """
@@ -45,7 +47,7 @@ class StdlibPatch(SyncBlock[None, None]):
                 "not installed: `pip install 'time-machine >= 3, < 4'`"
             ) from None
         self._time = time
-        self._travel = travel(0)
+        self._travel_to: Any = travel
 
     if not TYPE_CHECKING:
 
@@ -56,7 +58,10 @@ class StdlibPatch(SyncBlock[None, None]):
     def __enter__(self) -> None:
         self._enter_once()
         with _lock:
-            traveller: Any = self._travel.start()
+            # What other threads see until the traveller asks the control.
+            seconds = self._time.system_nanoseconds() / NANOSECONDS
+            self._travel = self._travel_to(seconds, tick=False)
+            traveller = self._travel.start()
             traveller.time_ns = self._time_ns
             _open.append(self)
             _replace_texts()

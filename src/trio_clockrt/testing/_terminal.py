@@ -28,7 +28,7 @@ def tell(text: str, frame: FrameType, *, warning: bool, aloud: bool) -> None:
     try:
         passed = _issue(text, frame, show=warning)
     except RuntimeWarning:
-        # The program may hang before it can tell anybody of the error.
+        # The program may hang before it can show the error.
         if aloud:
             say(text)
         if warning:

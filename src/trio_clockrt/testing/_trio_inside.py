@@ -15,13 +15,13 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from .._lock import RLock
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container
     from random import Random
 
     from trio.lowlevel import Task, TrioToken
 
 
-# (Each time from the context, as whoever keeps a part of a run keeps all of it alive,
+# (Each time from the context, as to keep a part of a run keeps all of it alive,
 # also if its host has dropped it.)
 
 
@@ -62,23 +62,16 @@ def main_task() -> Task | None:
     return task
 
 
-def interrupt(tasks: Iterable[Task], error: BaseException) -> bool:
-    """Let the first of these tasks see an error where it waits, like Ctrl-C.
-
-    If that wakes no task, the next one sees it as well. Tells whether any has woken.
-    """
+def interrupt(task: Task, error: BaseException) -> bool:
+    """Let a task see an error where it waits, like Ctrl-C; tells whether it waits."""
 
     def raise_error() -> NoReturn:
         raise error
 
-    runq = GLOBAL_RUN_CONTEXT.runner.runq
-    for task in tasks:
-        if task._abort_func is not None:
-            runnable = len(runq)
-            task._attempt_abort(raise_error)
-            if len(runq) > runnable:
-                return True
-    return False
+    if task._abort_func is None:
+        return False
+    task._attempt_abort(raise_error)
+    return True
 
 
 def decide_schedule(run: TrioToken, random: Random | None) -> None:
@@ -96,7 +89,7 @@ def decide_schedule(run: TrioToken, random: Random | None) -> None:
             _randoms[run] = random
         for name in ("_r", "_ALLOW_DETERMINISTIC_SCHEDULING"):
             found = getattr(_run, name)
-            # What somebody else has put there meanwhile stays.
+            # What other code has put there meanwhile stays.
             while isinstance(found, _OfThisRun):
                 found = found.otherwise
             setattr(_run, name, _OfThisRun(found) if _randoms else found)

@@ -54,7 +54,7 @@ class Moment:
     @property
     def nanoseconds(self) -> int:
         """How much has passed."""
-        # Counted only now, as it takes long, and those who go to instants do not ask.
+        # Counted only now, as it takes long, and a move to an instant does not ask.
         if self.instant > self.counted / NANOSECONDS:
             return to_nanoseconds(self.instant)
         return self.counted
@@ -132,17 +132,20 @@ class Moment:
 
 
 class VirtualTime:
-    """The time of a control, which can be read and moved."""
+    """The time of a control, which can be read and moved.
 
-    name = "ClockControl"
+    Args:
+        name: Whose time it is: errors that name a clock say so.
+    """
 
-    def __init__(self, at: datetime, real: Callable[[], float]) -> None:
+    def __init__(self, at: datetime, real: Callable[[], float], name: str) -> None:
+        self.name = name
         self._real = real
         self._base = Moment(real(), 0, 0.0, 0.0, _since_epoch(at))
-        # For whoever replaces it.
+        # For replacing it.
         self._lock = RLock()
-        # What `reach` has reached. As there is one who calls that, and as it is the
-        # later of the two that counts, it needs no lock.
+        # What `reach` has reached. As it has one caller, and as the later of the two
+        # counts, it needs no lock.
         self._reached = 0.0
         self._wall = Wall()
         # Whether a move goes from deadline to deadline, and so to what is about now.
@@ -179,7 +182,7 @@ class VirtualTime:
             ) from None
 
     def tell(self) -> str:
-        """The system time, for people to read, whatever it is."""
+        """The system time, for people to read, in any year."""
         try:
             return str(self.system_time())
         except OverflowError as error:
@@ -215,7 +218,7 @@ class VirtualTime:
         return self._move(Moment.gone_to, instant).instant
 
     def reach(self, instant: float) -> float:
-        """The same for those who do it all the time, and only one of them."""
+        """The same for a caller that does it all the time, and is the only one."""
         base = self._base
         if base.rate:
             return self.go_to(instant)

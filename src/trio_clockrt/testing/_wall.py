@@ -14,15 +14,21 @@ away meanwhile. No program can have waited for more.
 Only readings at later instants are meant, as each wait ends later than it begins. At
 one instant all readings are the same.
 
-A program may also take it as a float, as `time.time` gives it, and that may be later.
-So may be what `datetime.timestamp` makes of it. A program that waits for a whole second
-by such floats arrives a fraction of a microsecond before it, so that moment counts as
-that second.
+A program may also take it as a float, as `time.time` and `datetime.timestamp` give it,
+and wait for the difference to another float. So it is also kept how far floats have
+been ahead: of what is counted, where a move by hand begins and ends, and of the
+instant, where a wait does. What is told as a float is no less than the latest float
+that such a wait may have been for; and what is told otherwise is no less than the
+latest whole second.
+
+Between whole seconds, floats are so coarse that the same for each microsecond would
+make system time go too fast. There, only the last reading counts: if what has passed
+since then is just the wait for what can be told next, that is told.
 """
 
 from __future__ import annotations
 
-from math import inf, ulp
+from math import inf, nextafter, ulp
 
 from attrs import frozen
 
@@ -36,32 +42,68 @@ NANOSECONDS = 1_000_000_000
 # units.
 _ROUNDINGS = 3
 
-# Parts of a nanosecond, so that what is less does not count as one.
-_PARTS = 1024
+# Parts of a nanosecond, so that what is less does not count as one. So small that each
+# float from a microsecond on is a whole number of them.
+_PARTS = 2**64
 _MICROSECOND = 1000 * _PARTS
-
 _SECOND = NANOSECONDS * _PARTS
+
+_MOST_OFF = _MICROSECOND // 2 - 1
 
 # No system time of a datetime is as far away, and no float overflows.
 _LARGE = 1e300
 
 
 @frozen
-class _Told:
-    """How far ahead of the instants system time has been told to be, in parts."""
+class _Lead:
+    """How far ahead of the time system time has been told to be, in parts."""
 
-    # Before this instant...
+    # Of the earliest that it may have been.
+    exact: float = -inf
+    # As a float: of what has been counted, and of the instant.
+    of_count: float = -inf
+    of_instant: float = -inf
+
+    def or_more(self, other: _Lead) -> _Lead:
+        return _Lead(
+            max(self.exact, other.exact),
+            max(self.of_count, other.of_count),
+            max(self.of_instant, other.of_instant),
+        )
+
+
+@frozen
+class _Reading:
+    """What has been told last, in parts."""
+
+    count: int
+    there: int
+    exact: int
+    as_float: int
+    stamp: int
+
+
+_NOTHING = _Lead()
+
+
+@frozen
+class _Told:
+    """What has been told until an instant: at most, and last."""
+
     instant: float
-    before: float
-    # ...and at it.
-    there: float
+    # Before it...
+    most_before: _Lead = _NOTHING
+    last_before: _Reading | None = None
+    # ...and with what has been told there.
+    most: _Lead = _NOTHING
+    last: _Reading | None = None
 
 
 class Wall:
     """The system time of a control. It may be read in any thread, at any moment."""
 
     def __init__(self) -> None:
-        self._told = _Told(0.0, -inf, -inf)
+        self._told = _Told(0.0)
         self._lock = RLock()
 
     def read(
@@ -83,27 +125,46 @@ class Wall:
             as_float: Whether the program may take it as a float.
         """
         now = nanoseconds + ahead
-        earliest = latest = now * _PARTS
+        count = earliest = latest = now * _PARTS
+        there = _to_parts(instant) + ahead * _PARTS
+        rounding = 0
         if not counted:
-            there = _to_parts(instant) + ahead * _PARTS
-            earliest = min(earliest, there)
+            rounding = _to_parts(ulp(instant))
+            earliest = min(count, there)
             # Two parts more, as those of floats are rounded down.
-            latest = max(latest, there) + _to_parts(_ROUNDINGS * ulp(instant)) + 2
+            latest = max(count, there) + _ROUNDINGS * rounding + 2
         with self._lock:
             told = self._told
-            lead = told.there if instant > told.instant else told.before
-            if lead > -inf:
-                now = max(now, int(latest + lead) // _MICROSECOND * 1000)
-            now = max(now, (latest + _float_slack(now)) // _SECOND * NANOSECONDS)
-            lead_now = _as_told(now, as_float) - earliest
+            most, last = told.most_before, told.last_before
+            if instant > told.instant:
+                most, last = told.most, told.last
+            if most.exact > -inf:
+                now = max(now, int(latest + most.exact) // _MICROSECOND * 1000)
+                by_floats = latest + int(max(most.of_count, most.of_instant))
+                now = max(now, (by_floats + _PARTS) // _SECOND * NANOSECONDS)
+                if as_float and counted:
+                    now = _up_to_float(now, count + int(most.of_count))
+                elif as_float:
+                    # Less than a unit for two roundings of half a unit.
+                    by_floats = there + int(most.of_instant) + rounding
+                    now = _up_to_float(now, by_floats - 1)
+            if last is not None:
+                passed = count - last.count if counted else there - last.there
+                now = _as_waited_for(now, last, passed, rounding, as_float)
+            microsecond = now // 1000 * 1000
+            exact = (now if as_float else microsecond) * _PARTS
+            stamp = _timestamp(microsecond)
+            taken = _float(now) if as_float else stamp
+            lead = _Lead(exact - earliest, taken - count, taken - there)
+            reading = _Reading(count, there, exact, taken, stamp)
             # A finalizer in this thread may have read it just now, and been told more.
-            if lead_now > self._told.there:
-                self._told = _Told(instant, lead, lead_now)
+            there_most = self._told.most.or_more(lead)
+            self._told = _Told(instant, most, last, there_most, reading)
         return now
 
     def set(self, instant: float) -> None:
         """It has been set, so that what has been told before does not count."""
-        self._told = _Told(instant, -inf, 0)
+        self._told = _Told(instant, most=_Lead(0, 0, 0))
 
 
 def to_nanoseconds(seconds: float) -> int:
@@ -128,14 +189,58 @@ def _to_parts(seconds: float) -> int:
     return numerator * NANOSECONDS * _PARTS // denominator
 
 
-def _float_slack(now: int) -> int:
-    """By how much a difference of timestamps may be too short, at most."""
-    most = _MICROSECOND // 2 - 1
-    return min(_to_parts(ulp(now / NANOSECONDS)), most) if now < _LARGE else most
+def _float(now: int) -> int:
+    """What `time.time` makes of it, in parts."""
+    return _to_parts(now / NANOSECONDS) if abs(now) < _LARGE else now * _PARTS
 
 
-def _as_told(now: int, as_float: bool) -> int:
-    """The latest that a program may take it for, in parts."""
-    if as_float and now < _LARGE:
-        return max(now * _PARTS, _to_parts(now / NANOSECONDS))
-    return now // 1000 * _MICROSECOND
+def _timestamp(now: int) -> int:
+    """A whole microsecond as `datetime.timestamp` gives it, in parts.
+
+    That may be later or earlier, but not by as much as makes it another microsecond.
+    """
+    off = _float(now) - now * _PARTS
+    return now * _PARTS + min(max(off, -_MOST_OFF), _MOST_OFF)
+
+
+def _up_to_float(now: int, latest: int) -> int:
+    """As much later as makes it the latest float that is not later than that."""
+    if abs(now) >= _LARGE:
+        return now
+    seconds = latest / _SECOND
+    if _to_parts(seconds) > latest:
+        seconds = nextafter(seconds, -inf)
+    if now / NANOSECONDS < seconds:
+        before = nextafter(seconds, -inf)
+        now = (_to_parts(before) + _to_parts(seconds)) // 2 // _PARTS
+        while now / NANOSECONDS < seconds:
+            now += 1
+    return now
+
+
+def _as_waited_for(
+    now: int, last: _Reading, passed: int, rounding: int, as_float: bool
+) -> int:
+    """The next that can be told, if what has *passed* is just the wait for that."""
+    if abs(now) >= _LARGE:
+        return now
+    # By no less than a unit of what has passed, and half a nanosecond.
+    rounding += (passed >> 52) + _PARTS // 2
+    if rounding < _MICROSECOND // 4:
+        following = now // 1000 * 1000 + 1000
+        stamp = _timestamp(following) - passed
+        if (
+            abs(following * _PARTS - passed - last.exact) <= rounding
+            or abs(stamp - last.stamp) <= rounding
+            or abs(stamp - last.as_float) <= rounding
+        ):
+            return following
+    if as_float:
+        seconds = nextafter(now / NANOSECONDS, inf)
+        value = _to_parts(seconds)
+        if (
+            rounding < _to_parts(ulp(seconds)) // 4
+            and abs(value - last.as_float - passed) <= rounding
+        ):
+            return _up_to_float(now, value)
+    return now

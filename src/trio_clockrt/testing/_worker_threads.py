@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import suppress
 from sys import _current_frames
-from threading import Thread
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 import outcome
@@ -13,8 +13,10 @@ import trio
 from trio.lowlevel import (
     Abort,
     add_instrument,
+    checkpoint,
     current_task,
     current_trio_token,
+    remove_instrument,
     reschedule,
     spawn_system_task,
     wait_task_rescheduled,
@@ -23,15 +25,19 @@ from trio.testing import active_thread_count
 
 from .._post import post
 from ._await_chain import frames_of
-from ._blame import outwards
+from ._blame import outwards, with_children
 from ._report import all_tasks
-from ._trio_inside import is_about_to_go_on
+from ._trio_inside import interrupt, is_about_to_go_on, main_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from types import FrameType
 
     from trio.lowlevel import Task
+
+# For how many real seconds a task that is shielded may wait for its worker thread when
+# others do not wait for theirs any more.
+SHIELDED = 1.0
 
 _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
 _THREADS = _RUN_SYNC.co_filename
@@ -45,8 +51,8 @@ def busy_workers() -> list[Task]:
         return []
     tasks = list(all_tasks())
     waiting = [task for task in tasks if _frames_of_a_wait_for_a_worker(task)]
-    # Workers that may be abandoned wait for system tasks, of which nobody says whose
-    # they are.
+    # Workers that may be abandoned wait for system tasks, and Trio does not tell
+    # for which task each of them is.
     abandonable = [
         task
         for task in waiting
@@ -59,10 +65,10 @@ def busy_workers() -> list[Task]:
 def only_waits_for(threads: Collection[int], task: Task) -> bool:
     """Whether the worker thread of a task only waits for one of these to end.
 
-    That is in `threading.Thread.join`, perhaps by way of others that do the same. Of
-    other waits it cannot be known whether they will ever end.
+    That is in `threading.Thread.join`, perhaps by way of others that do the same, and
+    perhaps of itself. Of other waits it cannot be known whether they will ever end.
     """
-    frames = _current_frames()
+    frames, known = _current_frames(), {*threads}
     reports_to = _registers(task)[0]
     # None if it has not even begun.
     thread = next(
@@ -75,9 +81,10 @@ def only_waits_for(threads: Collection[int], task: Task) -> bool:
         ),
         None,
     )
-    while thread in frames and thread not in threads:
+    while thread in frames and thread not in known:
+        known.add(thread)
         thread = _joined(frames[thread])
-    return thread in threads
+    return thread in known
 
 
 def _joined(frame: FrameType) -> int | None:
@@ -97,7 +104,7 @@ def what_it_waits_for(task: Task) -> tuple[str, FrameType]:
 
 
 def _frames_of_a_wait_for_a_worker(task: Task) -> list[FrameType]:
-    """Who waits for the worker, and the function of Trio's in which that happens.
+    """The frames of a task that waits for a worker, with the function of Trio's.
 
     While its worker waits for Trio, in `trio.from_thread.run`, the task is busy with
     what the worker waits for; then, or if it does not wait, nothing.
@@ -136,18 +143,66 @@ def abandon_workers(tasks: Iterable[Task]) -> bool:
 class AbandonWorkers(trio.abc.Instrument):
     """The same from now on, also for those that are cancelled later.
 
+    A task that is shielded is not told that it is cancelled. If it goes on waiting for
+    its worker, it is interrupted, some time later, as it may be cleaning up.
+
     Args:
         tasks: Which tasks; called each time before the run waits for I/O.
+        error: What those that are shielded see. By default they are cancelled.
     """
 
-    def __init__(self, tasks: Callable[[], Iterable[Task]]) -> None:
+    def __init__(
+        self, tasks: Callable[[], Iterable[Task]], error: BaseException | None = None
+    ) -> None:
         self._tasks = tasks
+        self._error = error
         self._run = current_trio_token()
+        self._waits: dict[Task, list[Any]] = {}
+        self._over = False
+        self.has_interrupted = False
         add_instrument(self)
+        if error is None:
+            with suppress(RuntimeError):  # the run is shutting down
+                spawn_system_task(self._be_cancelled, name="trio_clockrt cancelled")
+        self._interrupt()
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if abandon_workers(self._tasks()):
             post(self._run, int)  # as it is about to wait
+
+    def after_run(self) -> None:
+        self._timer.cancel()
+
+    def end(self) -> None:
+        self._over = True
+        self._timer.cancel()
+        remove_instrument(self)
+
+    async def _be_cancelled(self) -> None:
+        """Trio has no other way to get hold of what it raises then."""
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await checkpoint()
+            except trio.Cancelled as cancelled:
+                self._error = cancelled
+                raise
+
+    def _interrupt(self) -> None:
+        """Those that have been in the same wait the last time too."""
+        if self._over:
+            return
+        before, self._waits = self._waits, {}
+        program = set(with_children(main_task()))
+        for task in self._tasks():
+            if task in program and _frames_of_a_wait_for_a_worker(task):
+                self._waits[task] = wait = _registers(task)[0]
+                if before.get(task) is wait and self._error is not None:
+                    self.has_interrupted = True
+                    interrupt(task, self._error)
+        self._timer = Timer(SHIELDED, post, [self._run, self._interrupt])
+        self._timer.daemon = True
+        self._timer.start()
 
 
 def _registers(task: Task) -> tuple[list[Any], list[Any]]:
