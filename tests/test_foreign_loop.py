@@ -585,9 +585,9 @@ def test_a_finalizer_drops_the_driver_in_the_middle_of_a_change(
     with clock.timer_group() as timers:
         timer = timers.call_later(60, int)
         assert calls == [1]
-        for name in "add", "discard":
-            original = getattr(Queue, name)
-            monkeypatch.setattr(Queue, name, dropping(original))
+        for name in "file", "killed":
+            original = getattr(Timers, name)
+            monkeypatch.setattr(Timers, name, dropping(original))
         if how == "register":
             timers.call_later(1, int)
         elif how == "reset":
@@ -609,22 +609,22 @@ def test_in_the_middle_of_a_change(
 ) -> None:
     """What a finalizer sets then is told when the change is done."""
 
-    def interrupted(self: Queue[Any], entry: Any) -> object:
+    def interrupted(self: Queue) -> object:
         monkeypatch.undo()
         timers.call_later(5, int)
         assert not loop.calls
-        return original(self, entry)
+        return original(self)
 
-    original: Any = getattr(Queue, how)
+    original = Queue.first
     with loop.clock.timer_group() as timers:
         timer = timers.call_later(60, int)
         loop.called()
         assert loop.advance() == 1060
         with monkeypatch.context() as patch:
-            patch.setattr(Queue, how, interrupted)
+            patch.setattr(Queue, "first", interrupted)
             monkeypatch = patch
             if how == "add":
-                timers.call_later(70, int)
+                timers.call_later(50, int)
             else:
                 timer.cancel()
         assert loop.called() == 1
@@ -635,29 +635,23 @@ def test_in_the_middle_of_a_change(
 def test_an_exception_for_what_a_finalizer_has_set(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Queue[Any], entry: Any) -> object:
+    def interrupted(self: Queue) -> object:
         patch.undo()
         timers.call_later(5, log.append, "finalizer")
         other.reset(4)
-        return add(self, entry)
+        return first(self)
 
     log: list[str] = []
-    add = Queue.add
+    first = Queue.first
     with loop.clock.timer_group() as timers, monkeypatch.context() as patch:
         other = timers.call_later(60, log.append, "reset")
         loop.called()
         assert loop.advance() == 1060
         loop.then = fail
-        patch.setattr(Queue, "add", interrupted)
+        patch.setattr(Queue, "first", interrupted)
         with pytest.raises(ZeroDivisionError):
             timers.call_later(30, log.append, "set")
-        if not loop.driver._timers.shared:  # there, one call is for all of them
-            with pytest.raises(ExceptionGroup) as caught:
-                loop.driver.advance_timers()
-            assert [type(exc) for exc in caught.value.exceptions] == [
-                ZeroDivisionError
-            ] * 2
-        loop.called()
+        assert loop.called() == 1  # for all of them
         assert loop.advance() == 1004
         assert loop.driver.statistics().pending == 3
 
@@ -693,12 +687,12 @@ def test_just_as_it_goes_to_sleep(
 def test_the_last_owner_goes_in_the_middle(
     loop: Loop, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closing(self: Queue[Any], *args: Any) -> object:
+    def closing(self: Queue) -> object:
         owners.clear()
         assert not loop.calls
-        return original(self, *args)
+        return original(self)
 
-    original: Any = getattr(Queue, how)
+    original = Queue.first
     owners = [loop.clock]
     with loop.clock.timer_group() as timers:
         del loop.clock
@@ -706,12 +700,12 @@ def test_the_last_owner_goes_in_the_middle(
         loop.called()
         assert loop.advance() == 1060
         with monkeypatch.context() as patch:
-            patch.setattr(Queue, how, closing)
+            patch.setattr(Queue, "first", closing)
             if how == "add":
-                timers.call_later(70, int)
+                timers.call_later(50, int)
             else:
                 assert loop.driver.next_deadline == 1060
-        assert loop.driver._timers.shared or not loop.called()  # there are timers
+        assert loop.driver._timers.lock or loop.called() <= (how == "add")  # there are timers
     with pytest.raises(ClockGone):
         loop.driver.advance_timers()
 

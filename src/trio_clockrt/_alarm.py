@@ -217,4 +217,4 @@ class ManualAlarm(Alarm):
 @enable_ki_protection
 def _lose_driver(life: Lifetime, _: object) -> None:
     # At any moment, in any thread.
-    life.end("nobody holds the driver that came with it any more")
+    life.end("the driver that came with it has been dropped")

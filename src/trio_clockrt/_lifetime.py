@@ -48,7 +48,9 @@ class Listener(Protocol):
         """The run where it has to be told; None is the place of the clock."""
         ...
 
-    def _clock_gone(self) -> None: ...
+    def _clock_gone(self) -> None:
+        """Claim it, if nothing else has, and tell it."""
+        ...
 
     def _give_up(self) -> None:
         """Its run is over: it will never wait again."""
@@ -130,7 +132,7 @@ class Lifetime:
         if not self.in_use:
             self.end(
                 "every Clock object of it had been closed or dropped, and nothing was "
-                "pending; give whoever needs it a clone() of their own"
+                "pending; give each task that needs it a clone() of its own"
             )
 
     def end(self, because: str) -> None:
@@ -146,14 +148,8 @@ class Lifetime:
         self._because = because
         timers.place = None
         self._let_go()
-        for seq in list(timers.tasks):
-            waiter = timers.tasks.pop(seq, None)
-            if waiter is not None:
-                self._tell(waiter, here)
-        for listeners in (self.dependents, self.watchers):
-            for listener in list(listeners):
-                if listeners.pop(listener, self) is None:
-                    self._tell(listener, here)
+        for listener in self._listeners(timers):
+            self._tell(listener, here)
         timers.forget_all()
 
     def forget_run(self, run: TrioToken) -> None:
@@ -163,14 +159,14 @@ class Lifetime:
             return
         if timers.home == run:
             self.end("the Trio run that activated it has ended")
-        waiting: list[Listener] = [
-            *list(timers.tasks.values()),
-            *list(self.dependents),
-            *list(self.watchers),
-        ]
-        for listener in waiting:
+        for listener in self._listeners(timers):
             if listener._run == run:
                 listener._give_up()
+
+    def _listeners(self, timers: Timers) -> list[Listener]:
+        # Each list is made in one step, as other threads may add and take out.
+        tasks: list[Listener] = list(timers.tasks.values())
+        return tasks + list(self.dependents) + list(self.watchers)
 
     def forked(self) -> None:
         """This is a child of the process with the driver, and nothing but a copy.
@@ -192,8 +188,8 @@ class Lifetime:
 
     def _listen(self, listeners: dict[Listener, None], listener: Listener) -> None:
         listeners[listener] = None
-        if not self.alive and listeners.pop(listener, self) is None:
-            # It has ended just now, without seeing this one.
+        if not self.alive:
+            # It has ended just now, perhaps without seeing this one.
             # (All that wait in the clock's own run are told before that ends.)
             self._tell(listener, False)
 

@@ -250,7 +250,10 @@ class TimerNursery(TimerGroup):
         return True
 
     def _clock_gone(self) -> None:
-        exc = self._timers.life.gone()
+        life = self._timers.life
+        if life.dependents.pop(self, self) is not None:
+            return
+        exc = life.gone()
         self._raise_in_child(_raise_unless_cancelled, exc, "timers of the gone clock")
 
     def _close(self) -> None:

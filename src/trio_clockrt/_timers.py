@@ -269,7 +269,7 @@ class Timers:
         try:
             self.file(waiter.when, seq, TASKS)
         except BaseException:  # what is told of an earlier deadline, or Ctrl-C
-            self.discard(waiter)
+            waiter._give_up()
             raise
 
     def discard(self, waiter: Waiter) -> bool:
@@ -334,6 +334,9 @@ class Timers:
             self.alarm.tell(self.read)
             if self.driven and crowd > 2 * _MESSAGES:
                 sleep(_PAUSE)
+        elif not (self.driven or self.life.owners):
+            # That was perhaps the last thing to wait for: only the driver can tell.
+            self.alarm.wake_soon()
 
     # --- the place ---
 
@@ -344,7 +347,7 @@ class Timers:
 
     def _look_again(self) -> None:
         """Read the inbox, and move the alarm."""
-        while not self.busy:
+        while self.place is not None and not self.busy:
             try:
                 self.busy = True
                 self._drain()
@@ -440,13 +443,14 @@ class Timers:
         """The first deadline, of the queue and the inbox."""
         if self.busy:
             raise RuntimeError("next_deadline is not known while timers are changing")
-        self.rearm()
+        found = False
         try:
             self.busy = True
+            found = self._drain()
             return self._first_deadline()
         finally:
             self.busy = False
-            if self.inbox:
+            if found or self.inbox:
                 self.rearm()
 
     # --- to fire ---

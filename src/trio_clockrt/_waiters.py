@@ -142,6 +142,8 @@ class TaskWaiter(_OneShot):
 
     def __init__(self, timers: Timers, when: float) -> None:
         self._timers = timers
+        # None once it is certain that it does not wait.
+        self._task: Task | None
         if timers.in_one_run:
             self._run = None
             try:
@@ -160,7 +162,8 @@ class TaskWaiter(_OneShot):
     def _fire(self) -> bool:
         run = self._run
         if run is None or (is_there(run) and not _is_running(self._task)):
-            reschedule(self._task, _WOKEN)
+            if self._task is not None:
+                reschedule(self._task, _WOKEN)
         else:
             # In its own run; and not while it is still running, about to wait, as a
             # signal handler has moved the time.
@@ -168,10 +171,12 @@ class TaskWaiter(_OneShot):
         return False
 
     def _clock_gone(self) -> None:
-        reschedule(self._task, outcome.Error(self._timers.life.gone()))
+        if self._task and self._timers.tasks.pop(self._seq, None) is not None:
+            reschedule(self._task, outcome.Error(self._timers.life.gone()))
 
     def _give_up(self) -> None:
         self._timers.discard(self)
+        self._task = None
 
 
 class EndWaiter:
@@ -189,7 +194,8 @@ class EndWaiter:
         return Abort.FAILED  # as above
 
     def _clock_gone(self) -> None:
-        reschedule(self._task)
+        if self._timers.life.watchers.pop(self, self) is None:
+            reschedule(self._task)
 
     def _give_up(self) -> None:
         self._timers.life.watchers.pop(self, None)
@@ -234,6 +240,7 @@ class ThreadWaiter(_OneShot):
         return False
 
     def _clock_gone(self) -> None:
+        # (To be told once too often does no harm.)
         self._news.put(outcome.Error(self._timers.life.gone()))
 
     def _give_up(self) -> None: ...
