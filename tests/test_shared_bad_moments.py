@@ -15,9 +15,10 @@ import trio.testing
 from shared_clock import SharedClock, in_thread
 from trio.testing import MockClock
 
-from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _shared_state
-from trio_clockrt._shared_state import SharedState, _EndOfRun
+from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _timers
+from trio_clockrt._end_of_run import _EndOfRun
 from trio_clockrt._queue import Queue
+from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -66,27 +67,25 @@ def test_it_ends_as_somebody_begins_to_wait(moment: str) -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
     drivers = [driver]
     del driver
-    clock._timers._dependents = dependents = Interrupted()
-    where = (
-        dependents.before_setting if moment == "before" else dependents.after_setting
-    )
+    clock._timers.tasks = tasks = Interrupted()
+    where = tasks.before_setting if moment == "before" else tasks.after_setting
     where.append(drivers.clear)
     with pytest.raises(ClockGone):
         in_thread(partial(clock.delay_blocking, inf))
-    assert not dependents
+    assert not tasks
 
 
 def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add(*args: Any) -> Any:
+    def file(*args: Any) -> Any:
         drivers.clear()
         return original(*args)
 
-    original = Queue.add
+    original = Timers.file
     clock, driver = InactiveClock.new_shared().activate_manual()
     drivers = [driver]
     del driver
     with clock.timer_group() as timers:
-        monkeypatch.setattr(Queue, "add", add)
+        monkeypatch.setattr(Timers, "file", file)
         timer = timers.call_later(0, int)
         assert not clock.alive
         assert not timer.pending
@@ -95,12 +94,17 @@ def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_message_after_the_end(shared: SharedClock) -> None:
-    state = shared.clock._timers
-    assert isinstance(state, SharedState)
+    timers = shared.clock._timers
     shared.end()
-    shared.home.do(state._read_some)
+    shared.home.do(timers.read)
     with pytest.raises(ClockGone):
-        state.add(trio)  # type: ignore[arg-type]
+        timers.add(Anything())  # type: ignore[arg-type]
+
+
+class Anything:
+    """Waits for a timer, or whatever."""
+
+    _seq = 0
 
 
 def test_a_run_ends_as_a_clock_is_collected() -> None:
@@ -115,7 +119,7 @@ def test_a_run_ends_as_a_clock_is_collected() -> None:
             end.note(fake)  # type: ignore[arg-type]
         del fake
         end.after_run()
-        assert end._states == {}
+        assert end._lives == {}
 
     forgotten: list[object] = []
     fakes = [Fake(), Fake()]
@@ -126,7 +130,7 @@ def test_a_run_ends_as_a_clock_is_collected() -> None:
 def test_it_is_in_a_fork() -> None:
     # As there, but where coverage is measured; for the rest see test_shared_end.py.
     clock, driver = InactiveClock.new_shared().activate_manual()
-    clock._timers.forked()
+    clock._timers.life.forked()
     with pytest.raises(ClockGone, match="fork"):
         clock.delay_blocking(1)
     assert driver.next_deadline is None
@@ -140,7 +144,7 @@ def test_a_group_ends_as_its_timer_is_reset(monkeypatch: pytest.MonkeyPatch) -> 
     clock, driver = InactiveClock.new_shared().activate_manual()
     block = clock.timer_group()
     timer = block.__enter__().call_later(60, int)
-    monkeypatch.setattr(SharedState, "check", check)
+    monkeypatch.setattr(Timers, "check", check)
     with pytest.raises(RuntimeError, match="closed"):
         timer.reset(1)
     assert not timer.pending
@@ -165,7 +169,7 @@ def test_a_defect_as_a_message_is_read() -> None:
         async with InactiveClock.new_shared().activate() as (clock, driver):
             async with clock.open_timers() as timers:
                 await trio.testing.wait_all_tasks_blocked()
-                driver._timers._fire = None  # type: ignore[assignment,method-assign]
+                driver._timers._turn = None  # type: ignore[assignment,method-assign]
                 in_thread(lambda: timers.call_later(0, int))
                 await trio.sleep_forever()
 
@@ -177,30 +181,30 @@ def test_a_defect_as_a_message_is_read() -> None:
 
 
 def test_the_next_deadline_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def next_deadline(self: Queue[Any]) -> float:
+    def first(self: Queue) -> Any:
         in_thread(lambda: timers.call_at(inf, int))
         asked.append(None)
         assert len(asked) < 100
         return original(self)
 
-    original, asked = Queue.next_deadline, list[None]()
+    original, asked = Queue.first, list[None]()
     clock, driver = InactiveClock.new_shared().activate_manual()
     with clock.timer_group() as timers:
         in_thread(lambda: timers.call_at(1e9, int))
-        monkeypatch.setattr(Queue, "next_deadline", next_deadline)
+        monkeypatch.setattr(Queue, "first", first)
         assert driver.next_deadline == 1e9
         monkeypatch.undo()
         assert driver.statistics().pending == 1 + len(asked)
 
 
 def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add(*args: Any) -> None:
+    def push(*args: Any) -> None:
         original(*args)
         if left and not fired:
             left.pop()
             in_thread(lambda: timers.call_later(3600, int))
 
-    original = Queue.add
+    original = Queue.push
     timers: TimerNursery
     left, fired = [None] * 500, list[str]()
     time = MockClock()
@@ -211,7 +215,7 @@ def test_a_timer_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
             async with clock.open_timers(on_exit="cancel") as timers:
                 timers.call_later(60, int)
                 await trio.testing.wait_all_tasks_blocked()
-                monkeypatch.setattr(Queue, "add", add)
+                monkeypatch.setattr(Queue, "push", push)
                 in_thread(lambda: timers.call_later(1, fired.append, "fired"))
                 for _ in range(20):
                     await trio.lowlevel.checkpoint()
@@ -233,15 +237,12 @@ def test_whoever_says_too_much_pauses(
             timers.call_at(60 + n, int)
 
     timers, pauses = open_timers(shared), list[float]()
-    monkeypatch.setattr(_shared_state, "sleep", pauses.append)
+    monkeypatch.setattr(_timers, "sleep", pauses.append)
     shared.home.do(set_many)
     assert pauses == []
     shared.home.do(lambda: in_thread(set_many))  # nobody reads it meanwhile
     assert len(pauses) == max(0, many - 2048)
     assert shared.pending() == 2 * many
-
-
-# --- finalizers ---
 
 
 def open_timers(shared: SharedClock) -> TimerNursery:
@@ -253,65 +254,6 @@ def open_timers(shared: SharedClock) -> TimerNursery:
     opened: list[TimerNursery] = []
     shared.start("home", use)
     return opened[0]
-
-
-@pytest.mark.parametrize("how", ["cancel", "reset"])
-def test_as_a_timer_is_reset(
-    how: str, shared: SharedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def replace(*args: Any) -> bool:
-        once(todo)
-        return original(*args)
-
-    original = SharedState.replace
-    timers, calls = open_timers(shared), list[str]()
-    timer = in_thread(lambda: timers.call_at(60, calls.append, "fired"))
-    todo: list[Callable[[], object]] = [timer.cancel]
-    if how == "reset":
-        todo = [lambda: timer.reset(2)]
-    monkeypatch.setattr(SharedState, "replace", replace)
-    in_thread(lambda: timer.reset(1))
-    assert shared.pending() == (how == "reset")
-    assert timer.pending == (how == "reset")
-    shared.jump(1)
-    assert calls == []
-    if how == "reset":
-        assert timer.when == 2
-        shared.jump(1)
-        assert calls == ["fired"]
-
-
-@pytest.mark.parametrize("how", ["cancel", "reset"])
-def test_just_before_a_timer_is_reset(how: str, shared: SharedClock) -> None:
-    timers, calls = open_timers(shared), list[str]()
-    timer = in_thread(lambda: timers.call_at(60, calls.append, "fired"))
-    timers._pending = pending = Interrupted(timers._pending)
-    pending.after_getting.append(
-        timer.cancel if how == "cancel" else lambda: timer.reset(2)
-    )
-    in_thread(lambda: timer.reset(1))
-    assert pending.after_getting == []
-    assert timer.when == 1
-    assert shared.pending() == 1
-    shared.jump(1)
-    assert calls == ["fired"]
-    assert shared.pending() == 0
-
-
-@pytest.mark.parametrize("how", ["cancel", "reset"])
-def test_as_a_timer_fires(how: str, shared: SharedClock) -> None:
-    timers, calls = open_timers(shared), list[str]()
-    timer = in_thread(lambda: timers.call_at(1, calls.append, "fired"))
-    timers._pending = pending = Interrupted(timers._pending)
-    pending.after_getting.append(
-        timer.cancel if how == "cancel" else lambda: timer.reset(1)
-    )
-    shared.jump(1)
-    assert calls == []
-    assert timer.pending == (how == "reset")
-    assert shared.pending() == (how == "reset")
-    shared.jump(1)
-    assert calls == ["fired"] * (how == "reset")
 
 
 # --- reports ---
