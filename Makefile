@@ -52,7 +52,7 @@ stress: $(VENV)/test.stamp  ## use a shared clock from eight threads, at random
 soak: $(VENV)/test.stamp  ## run the tests that can run for longer, for 45 minutes
 	SOAK_STEPS=1000000 SOAK_TIMERS=10000000 SOAK_DAYS=7 SOAK_RUNS=20 SOAK_JUMPS=1000 SOAK_EXAMPLES=10000 \
 		$(BIN)/python -m pytest -v -o faulthandler_timeout=0 --durations=0 \
-		tests/test_*_model.py tests/test_timer_queue.py \
+		tests/test_*_model.py tests/test_queue.py \
 		tests/test_leaving_nothing_behind.py tests/test_simulated_week.py \
 		tests/test_false_jumps.py tests/test_shared_interleavings.py \
 		tests/test_progress.py tests/test_wall.py tests/test_moves_that_end.py $(ARGS)

@@ -240,7 +240,7 @@ def interrupting(
     original = getattr(cls, method)
 
     def interrupted(*args: Any) -> Any:
-        if method != "pop" or args[-1] == 5:  # as that is due
+        if method != "pop" or args[-1] > 0:  # the instant of what is due
             monkeypatch.undo()
             fn()
         return original(*args)

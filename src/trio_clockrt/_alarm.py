@@ -57,6 +57,7 @@ class DriverAlarm(Alarm):
     """Lets one task, the driver's, sleep until a deadline, which can be moved."""
 
     notes_origins = False
+    tells = False
 
     def __init__(self) -> None:
         self.deadline = -inf
@@ -196,6 +197,7 @@ class ManualAlarm(Alarm):
 
     deadline = -inf
     notes_origins = False
+    tells = False
 
     def move(self, deadline: float) -> None: ...
 

@@ -33,6 +33,8 @@ class LoopAlarm(ManualAlarm):
     ``-inf``.
     """
 
+    tells = True
+
     def __init__(self) -> None:
         self.deadline = self._told = inf
         # Whether the loop is to be called when nothing is busy any more, or when it has

@@ -36,7 +36,10 @@ class Numbers:
 
     def other(self) -> int:
         """The next number, for something else."""
-        with self._lock or _NO_LOCK:
+        if self._lock is None:
+            self._others += 1
+            return self._draw()
+        with self._lock:
             self._others += 1
             return self.next()
 

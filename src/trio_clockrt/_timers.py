@@ -134,11 +134,13 @@ class Alarm(Protocol):
     deadline: float
     # Whether timers are to remember where they were made, for those who report on them.
     notes_origins: bool
+    # Whether to say when it has moved, and nothing is busy any more.
+    tells: bool
 
     def move(self, deadline: float) -> None: ...
 
     def has_moved(self) -> None:
-        """Nothing is busy any more; this may raise."""
+        """This may raise."""
         ...
 
     def wake_soon(self) -> None:
@@ -296,10 +298,20 @@ class Timers:
                 self.queue.push(entry)
             finally:
                 self.busy = False
-        if when < self.alarm.deadline or self.inbox:
-            self._look_again()
-            # In the call that has set the timer: it gets what this raises.
-            self.alarm.has_moved()
+        alarm = self.alarm
+        if when < alarm.deadline or self.inbox:
+            try:
+                self.busy = True
+                # Asked again, as a finalizer may have set an earlier one just now.
+                if when < alarm.deadline:
+                    alarm.move(when)
+            finally:
+                self.busy = False
+            if self.inbox:
+                self._look_again()
+            if alarm.tells:
+                # In the call that has set the timer: it gets what this raises.
+                alarm.has_moved()
 
     def refile(self, when: float, seq: int, group: int) -> None:
         """The same, in the middle of the work on the queue."""
@@ -346,7 +358,8 @@ class Timers:
     def rearm(self) -> None:
         """Let the alarm ring at the first deadline."""
         self._look_again()
-        self.failures.keep(self.alarm.has_moved)
+        if self.alarm.tells:
+            self.failures.keep(self.alarm.has_moved)
 
     def _look_again(self) -> None:
         """Read the inbox, and move the alarm."""
@@ -421,6 +434,8 @@ class Timers:
                 queue.dead -= 1
             elif waiter._detour > 0:
                 waiter._file_later(seq)
+        if not self._aside:
+            return deadline
         # What has been set aside comes when the pass has nothing left.
         aside = [entry[0] for entry in self._aside if queue.is_alive(entry)]
         return min(aside, default=deadline)
@@ -484,13 +499,22 @@ class Timers:
                     f"`now` must not be ahead of the clock, which is at {begin!r}, but "
                     f"it is {now!r}; leave it out to fire what is due"
                 )
+        self.turn(begin, now)
+
+    def turn(self, begin: float, until: float | None = None) -> None:
+        """The same, for those who know that this is the place and the moment.
+
+        Args:
+            begin: The time now.
+            until: Begin a new pass, and fire what is due at this instant.
+        """
         try:
             self.firing = self.busy = True
-            if now is not None:
+            if until is not None:
                 self._end_pass()
             if self._until is None:
                 self._limit = self.numbers.other()
-                self._until = begin if now is None else now
+                self._until = begin if until is None else until
             self._turn(begin)
         except BaseException:
             # Outside of Trio: Ctrl-C, or something like it from a callback.
@@ -499,7 +523,7 @@ class Timers:
             raise
         finally:
             self.firing = self.busy = False
-            if self.place is not None:
+            if self.place is not None and (self.alarm.deadline != -inf or self.inbox):
                 self.rearm()
 
     def _turn(self, begin: float) -> None:

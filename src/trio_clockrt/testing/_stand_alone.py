@@ -82,12 +82,7 @@ class LoneAlarm(ManualAlarm):
         """
         try:
             self._firing = True
-            # Not by suppress(), which looks into a callback's exception group, and
-            # raises another one, from Python 3.12 on.
-            try:  # noqa: SIM105
-                self.timers.fire_due(None)
-            except ClockGone:
-                pass  # just now
+            self.timers.turn(now)
         finally:
             self._firing = False
             if self.deadline == inf:
@@ -130,6 +125,8 @@ class LoneLoopAlarm(LoneAlarm):
     def move(self, deadline: float) -> None:
         super().move(deadline)
         self._loop.move(deadline)
+
+    tells = True
 
     def has_moved(self) -> None:
         self._loop.has_moved()
