@@ -17,9 +17,6 @@ import time
 import tracemalloc
 from contextlib import contextmanager
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count
-from math import inf
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -36,7 +33,6 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, InactiveClock, Timer, open_clock
-from trio_clockrt._timer_queue import TimerQueue
 from trio_clockrt.affinity import available_affinities, run_per_core
 from trio_clockrt.testing import ClockControl
 
@@ -283,35 +279,6 @@ class Entry:
         self.when = when
 
 
-class HeapQueue:
-    """The least that keeps the order; it could not even cancel."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Entry]] = []
-        self._count = count()
-
-    def add(self, entry: Entry) -> None:
-        heappush(self._heap, (entry.when, next(self._count), entry))
-
-    def due(self, now: float) -> Iterator[Entry]:
-        while self._heap and self._heap[0][0] <= now:
-            yield heappop(self._heap)[2]
-
-
-def queueing(make: type[TimerQueue[Entry] | HeapQueue], operations: int) -> Laps:
-    laps = Laps(operations)
-    random = Random(0)
-    entries = [Entry(int(random.random() * 10_000) / 1000) for _ in range(operations)]
-    queue = make()
-    with laps.lap("queue: register"):
-        for entry in entries:
-            queue.add(entry)
-    with laps.lap("queue: fire"):
-        for _ in queue.due(inf):
-            pass
-    return laps
-
-
 async def from_another_thread(calls: int, way: str) -> Laps:
     """How long it takes until something is called in a run that sleeps."""
     laps = Laps(calls)
@@ -406,13 +373,6 @@ def benchmarks(shrink: int) -> Iterator[Benchmark]:
         yield Benchmark(
             {w: partial(on_each_core, cores, w, many) for w in WAITS}, most_rounds=3
         )
-    yield Benchmark(
-        {
-            "TimerQueue": partial(queueing, TimerQueue[Entry], most),
-            "heapq": partial(queueing, HeapQueue, most),
-        },
-        most_rounds=2,
-    )
 
 
 def measure(benchmark: Benchmark, rounds: int) -> dict[str, list[Laps]]:

@@ -20,8 +20,8 @@ from trio_clockrt import (
     TimerNursery,
     open_clock,
 )
-from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
+from trio_clockrt._timers import Timers
 
 clocks: list[Clock] = []
 drivers: list[ClockDriver] = []

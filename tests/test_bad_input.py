@@ -63,9 +63,9 @@ LENGTHS: dict[str, Use] = {
     "start_later": lambda clock, driver, timers, value: timers.start_later(
         value, trio.sleep, 1
     ),
-    "reset": lambda clock, driver, timers, value: next(iter(timers._pending.values())).reset(
-        value
-    ),
+    "reset": lambda clock, driver, timers, value: next(
+        iter(timers._pending.values())
+    ).reset(value),
 }
 PERIODS: dict[str, Use] = {
     "periodic": lambda clock, driver, timers, value: clock.periodic(value),

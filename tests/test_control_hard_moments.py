@@ -20,8 +20,8 @@ from conftest import RealTimers
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_clockrt import Clock, InactiveClock, open_clock
-from trio_clockrt._timers import Timers
 from trio_clockrt._queue import Queue
+from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl, _idleness
 
 if sys.version_info < (3, 11):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import collections
 import gc
 import heapq
-import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -24,18 +22,16 @@ from trio_clockrt import (
     InactiveClock,
     Timer,
     TimerNursery,
-    _timer_nursery,
     _queue,
+    _timer_nursery,
     _timers,
     _waiters,
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
 from trio_clockrt._lifetime import Lifetime
-from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._timer import PeriodicCallback
-from trio_clockrt._queue import Queue
+from trio_clockrt._timers import Timers
 
 # --- inside a single call ---
 

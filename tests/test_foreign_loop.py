@@ -28,9 +28,9 @@ from model_settings import MODEL
 
 from trio_clockrt import Clock, ClockDriver, ClockGone, InactiveClock, Timer, TimerGroup
 from trio_clockrt._foreign_loop import LoopAlarm
-from trio_clockrt._timers import Timers
-from trio_clockrt._time_source import SystemSource
 from trio_clockrt._queue import Queue
+from trio_clockrt._time_source import SystemSource
+from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -705,7 +705,9 @@ def test_the_last_owner_goes_in_the_middle(
                 timers.call_later(50, int)
             else:
                 assert loop.driver.next_deadline == 1060
-        assert loop.driver._timers.lock or loop.called() <= (how == "add")  # there are timers
+        assert loop.driver._timers.lock or loop.called() <= (
+            how == "add"
+        )  # there are timers
     with pytest.raises(ClockGone):
         loop.driver.advance_timers()
 

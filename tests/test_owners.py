@@ -25,7 +25,6 @@ from trio_clockrt import (
     open_clock,
 )
 from trio_clockrt._alarm import TrioAlarm
-from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 import tracemalloc
 from math import inf
@@ -167,9 +168,8 @@ def test_ctrl_c_while_they_are_sorted(
         calls += 1
         if calls == which + 1:
             raise KeyboardInterrupt
-        _heapify(heap)
+        heapq.heapify(heap)
 
-    _heapify = _queue.heapify
     pending = dict.fromkeys(range(3 * RUN))
     queue = Queue({0: pending})
     for number in range(2 * RUN):

@@ -21,8 +21,7 @@ from trio_clockrt import (
     Timer,
     TimerNursery,
 )
-from trio_clockrt._timers import Timers
-from trio_clockrt._timers import Waiter
+from trio_clockrt._timers import Timers, Waiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup

@@ -512,7 +512,7 @@ def test_in_a_fork(shared: SharedClock) -> None:
         shared.driver.advance_timers,
     ]
     # As by another thread that is gone in the child.
-    shared.clock._timers.lock.acquire()  # type: ignore[attr-defined]
+    shared.clock._timers.lock.acquire()  # type: ignore[union-attr]
     pid = fork()
     if not pid:
         status = 1
@@ -527,7 +527,7 @@ def test_in_a_fork(shared: SharedClock) -> None:
             status = 0
         finally:
             os._exit(status)
-    shared.clock._timers.lock.release()  # type: ignore[attr-defined]
+    shared.clock._timers.lock.release()  # type: ignore[union-attr]
     assert os.waitpid(pid, 0)[1] == 0
     assert shared.pending() == 2
     shared.jump(60)

@@ -7,13 +7,9 @@ the same one, as a finalizer would.
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 import trio
@@ -24,9 +20,7 @@ from shared_clock import InThread, in_thread
 from stepwise_run import StepwiseRun
 from trio.testing import MockClock
 
-import trio_clockrt
 from trio_clockrt import Clock, ClockDriver, InactiveClock, Timer, TimerNursery
-
 
 
 class Scene:
@@ -162,7 +156,7 @@ def test_at_each_line(interrupted: str, deed: str, where: str) -> None:
                 do(scene)
                 return
             thread = InThread(lambda: do(scene))
-            if driver._timers.lock._is_owned():  # type: ignore[attr-defined]
+            if driver._timers.lock._is_owned():  # type: ignore[union-attr]
                 threads.append(thread)  # it has to wait
             else:
                 thread.result()

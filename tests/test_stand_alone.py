@@ -963,7 +963,13 @@ def test_nothing_is_left(use: Callable[[ClockControl], Clock]) -> None:
     assert clock.instant() == 6
     left: list[weakref.ref[object]] = [
         weakref.ref(thing)
-        for thing in (control, clock, clock._activation, clock._timers, clock._timers.alarm)
+        for thing in (
+            control,
+            clock,
+            clock._activation,
+            clock._timers,
+            clock._timers.alarm,
+        )
     ]
     del clock, control
     gc.collect()

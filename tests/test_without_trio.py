@@ -24,9 +24,8 @@ from trio_clockrt import (
     InactiveClock,
     TimerGroup,
 )
-from trio_clockrt._timers import Timers
 from trio_clockrt._time_source import SystemSource
-from trio_clockrt._queue import Queue
+from trio_clockrt._timers import Timers
 from trio_clockrt._waiters import who_waits
 
 if sys.version_info < (3, 11):

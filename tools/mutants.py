@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path("src/trio_clockrt")
 FILES = [
-    "_timer_queue.py",
-    "_state.py",
+    "_queue.py",
+    "_timers.py",
+    "_lifetime.py",
+    "_alarm.py",
     "_driver.py",
     "_timer_nursery.py",
 ]
@@ -58,7 +60,7 @@ SHORTER = {"SOAK_STEPS": "3000"}
 QUICK = [
     f"tests/test_{name}.py"
     for name in (
-        *("timer_queue", "waiting", "life", "driver", "owners", "hard_moments"),
+        *("queue", "waiting", "life", "driver", "owners", "hard_moments"),
         *("timer_nursery", "without_trio", "bad_moments"),
     )
 ]

@@ -1,4 +1,4 @@
-"""One activation of a clock: what its `Clock` objects, its driver and its blocks share."""
+"""One activation of a clock: what its owners, its driver and its blocks share."""
 
 from __future__ import annotations
 

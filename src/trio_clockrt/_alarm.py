@@ -1,16 +1,17 @@
 """What wakes the driver, or does not have to.
 
 In Trio, the alarm is an instrument, and a cancel scope with a deadline. The scope lets
-Trio's loop wake up in time. The loop tells instruments when it has looked for I/O, before
-it looks which deadlines have come. There the alarm wakes the tasks that are due, and moves
-its own deadline on. So usually nothing is cancelled, and the driver's task stays asleep: it
-is woken where callbacks are due. Trio reads its clock again for the deadlines. Where one has
-come between these two readings, the scope is cancelled, which calls the abort function of
-the driver's task, which declines, and does the same. (To be woken costs a task much less
-than to be cancelled, and there is nothing to unwind.)
+Trio's loop wake up in time. The loop tells instruments when it has looked for I/O,
+before it looks which deadlines have come. There the alarm wakes the tasks that are due,
+and moves its own deadline on. So usually nothing is cancelled, and the driver's task
+stays asleep: it is woken where callbacks are due. Trio reads its clock again for the
+deadlines. Where one has come between these two readings, the scope is cancelled, which
+calls the abort function of the driver's task, which declines, and does the same. (To be
+woken costs a task much less than to be cancelled, and there is nothing to unwind.)
 
-Trio logs an exception of an instrument, and goes on without the instrument. So exceptions
-are kept, and raised by the driver. Without the instrument, the abort function does it all.
+Trio logs an exception of an instrument, and goes on without the instrument. So
+exceptions are kept, and raised by the driver. Without the instrument, the abort
+function does it all.
 """
 
 from __future__ import annotations

@@ -227,7 +227,9 @@ class DriverTask:
         """Start; a defect will cancel the *block*, and then come out of `stop`."""
         self._block = block
         self._defect: BaseException | None = None
-        spawn_system_task(self._run, name=f"trio_clockrt driver for {self._driver._activation.name}")
+        spawn_system_task(
+            self._run, name=f"trio_clockrt driver for {self._driver._activation.name}"
+        )
 
     async def stop(self) -> BaseException | None:
         """Stop, and wait until that has happened, also if cancelled.

@@ -1,4 +1,4 @@
-"""The end of a Trio run in which something waits for a clock that may outlive the run."""
+"""The end of a run in which something waits for a clock that may outlive it."""
 
 from __future__ import annotations
 

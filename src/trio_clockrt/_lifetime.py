@@ -3,22 +3,22 @@
 A clock is alive until its driver ends, or until nothing uses it any more. It is used
 while it has an owner, a pending timer, a waiting task, or an open nursery of timers.
 
-Each open `Clock` object is an owner, and has a key of its own in a dictionary. To close a
-`Clock` takes the key out, in one step, in any thread: so the last one that goes finds
-the dictionary empty, and tells the clock's place. A `Clock` that is dropped closes itself
-when Python collects it. (Python's own count of references was asked before. But without
-the GIL, a thread that drops the last reference to an object of another thread's leaves
-that to the other thread, which may be asleep.)
+Each open `Clock` object is an owner, and has a key of its own in a dictionary. To close
+a `Clock` takes the key out, in one step, in any thread: so the last one that goes finds
+the dictionary empty, and tells the clock's place. A `Clock` that is dropped closes
+itself when Python collects it. (Python's own count of references was asked before. But
+without the GIL, a thread that drops the last reference to an object of another thread's
+leaves that to the other thread, which may be asleep.)
 
 The end may come at any moment, in any thread, and from two threads at once: one of them
 gets the one item that there is to pop. The clock counts as gone before anybody is told.
 Whatever waits is in a dictionary, and to take it out is to claim it. So what begins to
 wait as the clock ends either is claimed here, or claims itself back and is refused: a
 task is put into the dictionary first, and looks whether the clock is gone after that;
-the end says that the clock is gone first, and looks into the dictionary after that. (For
-this order, and without the GIL, it takes no more than that a thread which sees a change
-of a dictionary also sees what the other thread had done before that change. The locks
-of dictionaries see to that.)
+the end says that the clock is gone first, and looks into the dictionary after that.
+(For this order, and without the GIL, it takes no more than that a thread which sees a
+change of a dictionary also sees what the other thread had done before that change. The
+locks of dictionaries see to that.)
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class Lifetime:
     def forked(self) -> None:
         """This is a child of the process with the driver, and nothing but a copy.
 
-        There is nothing to be told, and what wakes the driver, or a task, would wake one
-        in the parent process.
+        There is nothing to be told, and what wakes the driver, or a task, would wake
+        one in the parent process.
         """
         self._because = (
             f"it was activated in another process, of which process {os.getpid()} is a "

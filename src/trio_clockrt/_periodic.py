@@ -181,7 +181,7 @@ class PeriodicTimer(Hinted, Uncopied):
         # Taken out, in one step, by the task that waits.
         self._free: list[None] = [None]
         # What a task waits with, and in which run.
-        self._waiting: tuple[TaskWaiter, TrioToken] | None = None
+        self._waiting: tuple[_TickWaiter, TrioToken] | None = None
         # When it has been reset last. That may be in any thread, so it is left to the
         # next task that wants a tick.
         self._resets: deque[float] = deque(maxlen=1)

@@ -1,8 +1,8 @@
 """The place where a clock's timers are kept: a Trio run, or a thread.
 
-A clock that a Trio task drives belongs to a run, one that a caller advances to a thread.
-The token of the run tells runs apart: to compare threads would be cheaper, but then a
-clock of a run that has crashed could be used in the next run of its thread.
+A clock that a Trio task drives belongs to a run, one that a caller advances to a
+thread. The token of the run tells runs apart: to compare threads would be cheaper, but
+then a clock of a run that has crashed could be used in the next run of its thread.
 """
 
 from __future__ import annotations

@@ -1,30 +1,32 @@
 """What is pending on a clock: to file, to cancel, to fire.
 
-Whatever waits has a number in the dictionary of its group, `Timers.tasks` for all that is
-no timer, and an entry in the queue: see `_queue.py`. The dictionaries may be changed by
-any thread that may use the clock, and at any moment, since each change is one step. Two
-things may not: the queue, beyond a `heappush`, and the deadline of the driver's alarm.
-These belong to one piece of code at a time, in the clock's place, which is `busy` then.
+Whatever waits has a number in the dictionary of its group, `Timers.tasks` for all that
+is no timer, and an entry in the queue: see `_queue.py`. The dictionaries may be changed
+by any thread that may use the clock, and at any moment, since each change is one step.
+Two things may not: the queue, beyond a `heappush`, and the deadline of the driver's
+alarm. These belong to one piece of code at a time, in the clock's place, which is
+`busy` then.
 
 So there is an *inbox*. What comes from another thread, or from a finalizer or a signal
-handler that has interrupted the one who is busy, is left there: an entry, to be filed; the
-deadline of an entry that has died; or None, to look at the alarm again. The one who is
-busy clears the flag first and looks into the inbox then. So either that look sees what was
-left, or what was left has seen that nothing is busy, and does the work itself.
+handler that has interrupted the one who is busy, is left there: an entry, to be filed;
+the deadline of an entry that has died; or None, to look at the alarm again. The one who
+is busy clears the flag first and looks into the inbox then. So either that look sees
+what was left, or what was left has seen that nothing is busy, and does the work itself.
 
-Another thread leaves its entry first, and then compares it with the alarm's deadline. The
-place moves that deadline first, and looks into the inbox then. If the look finds nothing,
-the deadline was moved before the entry was left, and so the other thread sees the new one,
-and tells the place. This takes two things of the threads: that a look at an empty deque and
-an `append` to it come one after the other, and that a thread sees what the other had done
-before. Without the GIL, the lock of the deque gives both, if both sides take it; so the
-last look is at `inbox[0]`, and not `bool`. With the GIL, there is nothing to ask for.
+Another thread leaves its entry first, and then compares it with the alarm's deadline.
+The place moves that deadline first, and looks into the inbox then. If the look finds
+nothing, the deadline was moved before the entry was left, and so the other thread sees
+the new one, and tells the place. This takes two things of the threads: that a look at
+an empty deque and an `append` to it come one after the other, and that a thread sees
+what the other had done before. Without the GIL, the lock of the deque gives both, if
+both sides take it; so the last look is at `inbox[0]`, and not `bool`. With the GIL,
+there is nothing to ask for.
 
 A *pass* fires what was due when it began. It has a limit: the number of the last
 registration before it. What is registered later, for now or for the past, is set aside
-when it comes up, and goes back when the pass is over. So a callback that sets a timer for
-now cannot keep others waiting, and a pass may pause: the driver fires for a millisecond of
-its own clock, or so many timers, and other tasks get a turn.
+when it comes up, and goes back when the pass is over. So a callback that sets a timer
+for now cannot keep others waiting, and a pass may pause: the driver fires for a
+millisecond of its own clock, or so many timers, and other tasks get a turn.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ class Waiter(Protocol):
         ...
 
     def _comes_up(self, seq: int) -> bool:
-        """Its entry of this number has come up: claim that, and tell whether to fire."""
+        """Its entry of this number has come up: claim that; tells whether to fire."""
         ...
 
     def _file_later(self, seq: int) -> None:
@@ -278,7 +280,7 @@ class Timers:
             raise
 
     def discard(self, waiter: Waiter) -> bool:
-        """Claim it, unless it has fired, or been claimed; tells whether it was there."""
+        """Claim it, unless something else has; tells whether it was there."""
         if self.tasks.pop(waiter._seq, None) is None:
             return False
         self.killed(waiter.when)
@@ -398,8 +400,8 @@ class Timers:
                     queue.push(item)
                 elif item is not None:
                     queue.dead += 1
-                # Only now, as Ctrl-C, outside of Trio, must not lose what another thread
-                # has left. An entry that is filed twice does no harm.
+                # Only now, as Ctrl-C, outside of Trio, must not lose what another
+                # thread has left. An entry that is filed twice does no harm.
                 inbox.popleft()
         except IndexError:
             pass
@@ -493,12 +495,11 @@ class Timers:
         if self.defect is not None:
             raise self.defect
         begin = self.now()
-        if now is not None:
-            if now > begin:
-                raise ValueError(
-                    f"`now` must not be ahead of the clock, which is at {begin!r}, but "
-                    f"it is {now!r}; leave it out to fire what is due"
-                )
+        if now is not None and now > begin:
+            raise ValueError(
+                f"`now` must not be ahead of the clock, which is at {begin!r}, but it "
+                f"is {now!r}; leave it out to fire what is due"
+            )
         self.turn(begin, now)
 
     def turn(self, begin: float, until: float | None = None) -> None:

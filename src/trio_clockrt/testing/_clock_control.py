@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from .._alarm import DriverAlarm
     from .._foreign_loop import LoopAlarm
-    from .._timers import Timers
     from .._time_source import TimeSource
+    from .._timers import Timers
 
 
 class _Real:

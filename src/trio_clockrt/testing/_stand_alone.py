@@ -12,7 +12,6 @@ import trio
 from trio.lowlevel import add_instrument, current_trio_token, spawn_system_task
 
 from .._alarm import LONG_AGO, ManualAlarm
-from .._errors import ClockGone
 from .._lock import RLock
 from .._post import current_run, post
 from ._blame import raise_in_program
