@@ -87,7 +87,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert entry is None
         else:
             assert entry == first
-            self.claim(entry)
+            self.claim(first)
 
     @invariant()
     def all_are_there(self) -> None:

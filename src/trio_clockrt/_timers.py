@@ -215,7 +215,7 @@ class Timers:
         self.life = Lifetime(self, alarm.wake_soon)
         self.fired = 0
         self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
-        self.lateness_max = 0.0
+        self.lateness_max: float = 0.0
 
     # --- whether they may be used ---
 
@@ -592,7 +592,7 @@ class Timers:
         """
         if self._until is not None or self.busy or self.lock or not self.life.owners:
             return False
-        queue, tasks, due = self.queue, self.tasks, []
+        queue, tasks, due = self.queue, self.tasks, list[Entry]()
         try:
             self.busy = True
             while (entry := queue.pop(now)) is not None:
