@@ -114,9 +114,9 @@ class Idleness:
             workers = WorkersAreBusy(self._time, self._real)
             self._workers.set(workers)
         patience = _UNNOTICED_ANYHOW if anyhow else _UNNOTICED
-        if workers.seconds_left(patience) <= 0:
+        while (seconds := workers.seconds_left(patience)) <= 0:
             workers.tell_of(busy, warning=not anyhow)
-        return workers.seconds_left(patience)
+        return seconds
 
     def warn_later(self) -> float:
         """Nobody could be told now; how long to wait before it is tried again."""
