@@ -117,9 +117,9 @@ class Idleness:
         if workers is None:
             workers = WorkersAreBusy(self._time, self._real, self._reporter)
             self._workers.set(workers)
-        if workers.seconds_left(_UNNOTICED) <= 0:
+        while (seconds := workers.seconds_left(_UNNOTICED)) <= 0:
             workers.tell_of(busy, warning=not anyhow)
-        return workers.seconds_left(_UNNOTICED)
+        return seconds
 
     def warn_later(self) -> float:
         """No task could be told now; how long to wait before it is tried again."""
