@@ -399,6 +399,25 @@ def test_time_that_has_moved_meanwhile(worker: Worker) -> None:
     assert script.timeouts == [1, 1, 1]
 
 
+def test_the_second_is_over_just_now(worker: Worker) -> None:
+    """It is in one reading of the real time, and was not in the one before."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, worker)
+            await trio.sleep(30)
+
+    def look() -> None:
+        looks.append(control.current_time())
+
+    looks: list[float] = []
+    control = jumping()
+    script = WhenItWaits(*[look] * 8, worker.enough.set)
+    with warnings_are_recorded():
+        trio.run(main, clock=control, instruments=[script])
+    assert looks == [0] * 8
+
+
 def wait_for(worker: Worker) -> None:
     """Until people have been told three times."""
 

@@ -45,11 +45,12 @@ def _source(cancelled: trio.Cancelled) -> str:
 
 
 def _cancellations(exc: BaseException | None) -> Iterator[trio.Cancelled]:
-    if isinstance(exc, trio.Cancelled):
-        yield exc
-    elif isinstance(exc, BaseExceptionGroup):
-        for part in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+    """All that a scope has caught: one, or a group of them and of such groups."""
+    if isinstance(exc, BaseExceptionGroup):
+        for part in cast("BaseExceptionGroup[trio.Cancelled]", exc).exceptions:
             yield from _cancellations(part)
+    else:
+        yield cast("trio.Cancelled", exc)
 
 
 class _Timeout(SyncBlock[trio.CancelScope, bool]):

@@ -247,7 +247,7 @@ class ByHand:
                     await settle_run(run, self._idleness)
                 await self._idleness.wait()
             finally:
-                self._settling = self._idleness.on_endless = None
+                self._settling, self._idleness.on_endless = None, int
         if settling.fired:
             raise self._endless(settling.fired, f":{self._reporter.report()}")
         # Not before, as a task that has begun just now may make a clock.

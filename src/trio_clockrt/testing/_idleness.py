@@ -65,7 +65,7 @@ class Idleness:
         self._real = real
         self._reporter = reporter
         # What to call when timers fire one after the other, and time stands still.
-        self.on_endless: Callable[[int], None] | None = None
+        self.on_endless: Callable[[int], object] = int
         # The run whose clock the control is.
         self.own_run: TrioToken | None = None
         self.giving_way = GivingWay()
@@ -117,9 +117,9 @@ class Idleness:
         if workers is None:
             workers = WorkersAreBusy(self._time, self._real, self._reporter)
             self._workers.set(workers)
-        if workers.seconds_left(_UNNOTICED) <= 0:
+        while (seconds := workers.seconds_left(_UNNOTICED)) <= 0:
             workers.tell_of(busy, warning=not anyhow)
-        return workers.seconds_left(_UNNOTICED)
+        return seconds
 
     def warn_later(self) -> float:
         """No task could be told now; how long to wait before it is tried again."""
@@ -138,8 +138,7 @@ class Idleness:
         )
 
     def _endless(self, fired: int) -> None:
-        if self.on_endless is not None:
-            self.on_endless(fired)
+        self.on_endless(fired)
 
     def should_move(self) -> bool:
         """Whether time is to move when the run has nothing to do."""
