@@ -41,7 +41,7 @@ class LoneAlarm(ManualAlarm):
         super().__init__()
         self._keeper = keeper
         self.notes_origins = keeper.notes_origins
-        # Holds the driver if no user is to do it.
+        # Holds the driver where the user is given none.
         self.driver: ClockDriver | None = None
         # The run that it was told of last, if that is over. (Not the token, which may
         # be another one just now: time may move in any thread.)

@@ -14,16 +14,18 @@ away meanwhile. No program can have waited for more.
 Only readings at later instants are meant, as each wait ends later than it begins. At
 one instant all readings are the same.
 
-A program may also take it as a float, as `time.time` and `datetime.timestamp` give it,
-and wait for the difference to another float. So it is also kept how far floats have
-been ahead: of what is counted, where a move by hand begins and ends, and of the
-instant, where a wait does. What is told as a float is no less than the latest float
-that such a wait may have been for; and what is told otherwise is no less than the
-latest whole second.
+A program may also read the system time as a float, from `time.time` or
+`datetime.timestamp`, and wait for the difference to another float. So the wall also
+keeps how far such floats have been ahead. It keeps this twice: ahead of the count, for
+moves by hand, which begin and end at counted times; and ahead of the instant, for
+waits, which begin and end at instants. A float that is told is no less than the latest
+float that such a wait may have been for. A system time that is told as no float is no
+less than the latest whole second that such a wait may have been for.
 
-Between whole seconds, floats are so coarse that the same for each microsecond would
-make system time go too fast. There, only the last reading counts: if what has passed
-since then is just the wait for what can be told next, that is told.
+The same for each microsecond, and not only for each second, would make system time go
+too fast, as floats are coarse. So for microseconds only the last reading counts. If
+what has passed since that reading is just the wait for the next microsecond, or the
+next float, the wall tells that one.
 """
 
 from __future__ import annotations
@@ -56,11 +58,11 @@ _LARGE = 1e300
 
 @frozen
 class _Lead:
-    """How far ahead of the time system time has been told to be, in parts."""
+    """How far what has been told was ahead of the time, in parts."""
 
-    # Of the earliest that it may have been.
+    # What was told exactly, ahead of the earliest that the time may have been.
     exact: float = -inf
-    # As a float: of what has been counted, and of the instant.
+    # What was told as a float, ahead of the count, and ahead of the instant.
     of_count: float = -inf
     of_instant: float = -inf
 
@@ -204,7 +206,7 @@ def _timestamp(now: int) -> int:
 
 
 def _up_to_float(now: int, latest: int) -> int:
-    """As much later as makes it the latest float that is not later than that."""
+    """The first time, from *now* on, whose float is the last one up to *latest*."""
     if abs(now) >= _LARGE:
         return now
     seconds = latest / _SECOND
@@ -221,7 +223,7 @@ def _up_to_float(now: int, latest: int) -> int:
 def _as_waited_for(
     now: int, last: _Reading, passed: int, rounding: int, as_float: bool
 ) -> int:
-    """The next that can be told, if what has *passed* is just the wait for that."""
+    """The next microsecond or float, if what has *passed* is just the wait for it."""
     if abs(now) >= _LARGE:
         return now
     # By no less than a unit of what has passed, and half a nanosecond.
