@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ._state import State
 
 # A short length of time may be lost to rounding when it is added to an instant. One of
-# SHORT or more is not lost for a hundred thousand years. And if this PART of a length is
-# not lost now, the length is not lost before instants are a million times as large.
+# SHORT or more is not lost for a hundred thousand years. And if this PART of a length
+# is not lost now, the length is not lost before instants are a million times as large.
 SHORT = 1e-3
 PART = 1e-6
 
