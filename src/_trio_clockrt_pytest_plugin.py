@@ -466,9 +466,9 @@ _NEEDS_TRIO = (
 
 # --- calling tests, by pytest-trio, AnyIO or pytest itself ---
 
-# pytest-trio takes the clock of a run from the arguments of the test. So it is given
-# an argument more than the test function has, in the place of those that are the clock,
-# and another one with their names.
+# pytest-trio takes the clock of a run from the arguments of the test, and allows one.
+# So the plugin takes out all arguments that are the control, passes it once as _CLOCK,
+# and passes their names as _NAMES. The test function gets them back by these names.
 _CLOCK = "_trio_clockrt_clock"
 _NAMES = "_trio_clockrt_names"
 
@@ -508,9 +508,10 @@ def _without_clock(function: Any) -> object:
 
 
 def _in_a_nursery(function: Any) -> object:
-    """Let a test see an error also if it never waits, as a nursery can then cancel it.
+    """Run a test in a nursery, which can cancel it when an error is to be raised there.
 
-    pytest-trio has one around each test and fixture.
+    Trio cannot raise an error in a task that never waits. pytest-trio has a nursery
+    around each test and fixture.
     """
     import outcome
     import trio
@@ -520,7 +521,7 @@ def _in_a_nursery(function: Any) -> object:
         __tracebackhide__ = True
         async with trio.open_nursery():
             result = await outcome.acapture(function, *args, **kwargs)
-        # What the test has raised is in no group of the nursery's.
+        # Outside of the nursery, which would put the test's exception into a group.
         result.unwrap()
 
     return in_a_nursery

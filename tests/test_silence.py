@@ -17,7 +17,7 @@ SAID = "trio_clockrt: virtual time has been standing still for "
 
 
 class Ends(trio.abc.Instrument):
-    """Ends the program when it is about to wait, and this is so."""
+    """Ends the program when the run is about to wait and *when* says so."""
 
     def __init__(self, when: Callable[[], bool]) -> None:
         self.when = when

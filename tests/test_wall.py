@@ -434,6 +434,29 @@ def test_what_is_counted_is_told_exactly_by_the_standard_library(
         assert time.time() == time.time_ns() / 10**9
 
 
+def test_a_wait_that_happens_to_reach_the_next_float_is_told_exactly() -> None:
+    lengths = [283, 5, 446, 1000, 12124657629756, 100000000000000, 707]
+    control = ClockControl(datetime.datetime(1970, 1, 1, tzinfo=UTC))
+    with control.patch_stdlib():
+        start = time.time_ns()
+        for length in lengths:
+            control.jump(length * MICROSECOND)
+            time.time()
+        assert time.time_ns() == start + sum(lengths) * 1000
+
+
+@VALUES
+@given(st.integers(0, 10**14), st.floats(1e-6, 1e6))
+def test_a_jump_for_what_is_left_reaches_a_float(past: int, seconds: float) -> None:
+    """Where such floats are coarser than nanoseconds."""
+    control = ClockControl(Y2K)
+    with control.patch_stdlib():
+        control.jump(past * MICROSECOND)
+        target = time.time() + seconds
+        control.jump(target - time.time())
+        assert time.time() >= target
+
+
 @VALUES
 @given(
     instants,

@@ -461,14 +461,15 @@ class Clock(SimpleClock):
         cancel the scope, "in time" is as the scope is cancelled.
 
         In the Trio run whose clock it measures with, Trio cancels the scope, and "in
-        time" is as the block is left: if the scope's deadline has come by then, there
-        is an error. There is one as well if the deadline has come and is then moved, by
-        the block's own clean-up or by another task. The `trio.Cancelled` tells that,
-        from Trio 0.31 on; before, there is an error whenever the deadline has been
-        moved and the scope is cancelled, by hand or not. All this holds anywhere else
-        too, for a deadline that you give to the scope there. (A deadline of a scope
-        inside the block may be taken for this one: if it has come, and this scope is
-        cancelled by hand before the block inside is left.)
+        time" is as the block is left: if the scope's deadline has come by then, the
+        block raises the error. It also does so if the deadline has come and is then
+        moved, by the block's own clean-up or by another task. From Trio 0.31 on, the
+        `trio.Cancelled` tells that. Before Trio 0.31, the block raises the error
+        whenever the deadline has been moved and the scope is cancelled, even by hand.
+        Elsewhere, the same holds for a deadline that you give to the scope yourself.
+        (The block may also raise the error for the deadline of a scope inside it: if
+        that deadline has come, and this scope is then cancelled by hand before the
+        scope inside is left.)
 
         Raises:
             trio.TooSlowError: from the block, if it was cancelled and the time was up.

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from ._activation import Activation
 
-# A length of time cannot be rounded away if it is no shorter than this, and if this
-# part of it is not: now, and until time gets a hundred thousand years on, or a
-# million times as far.
+# A short length of time may be lost to rounding when it is added to an instant. One of
+# SHORT or more is not lost for a hundred thousand years. And if this PART of a length
+# is not lost now, the length is not lost before instants are a million times as large.
 SHORT = 1e-3
 PART = 1e-6
 
@@ -108,9 +108,9 @@ class _Timeout(SyncBlock[trio.CancelScope, bool]):
 class ScopeTimeout(_Timeout):
     """One that is a cancel scope with a deadline, on the run's own clock.
 
-    It is for what Trio's own do in another way. A timeout of more than zero ends later
-    than it begins. And if it fails, that is because the time is up, or may have been:
-    no block that was cut short is left without an error unless that was by hand.
+    It differs from Trio's own timeouts in two ways. A timeout of more than zero ends
+    later than it begins. And if the block was cancelled by hand in time, it does not
+    fail. Where it cannot be known what has cancelled the block, the timeout fails.
     """
 
     _usage = "`with clock.fail_after(seconds) as scope:`"

@@ -15,7 +15,7 @@ from trio.lowlevel import add_instrument, current_trio_token
 from .._post import current_run, post
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
-from ._report import nobody_moves_to, threads_that_wait, workers_wait_for
+from ._report import nothing_moves_to, threads_that_wait, workers_wait_for
 from ._stand_still import PASSES, SILENT
 from ._trio_inside import (
     anybody_waits_for_idleness,
@@ -96,9 +96,10 @@ class Autojump(trio.abc.Instrument):
         # Of the drivers in this run; and of those, the ones that are asleep.
         self._alarms: list[ref[ControlAlarm]] = []
         self._asleep: dict[ControlAlarm, None] = {}
-        # How often Trio has gone round since there was nothing to do, and whether it is
-        # about to wait for that.
-        self._passes, self._rests = 0, False
+        # How many passes of Trio's loop have gone by since the run was idle.
+        self._passes = 0
+        # Whether the run is idle now, and Trio is going to wait.
+        self._rests = False
         self._tasks_go_on: TasksGoOn
         self._silence: NothingHappens
         # What Trio could not be told at once.
@@ -207,7 +208,7 @@ class Autojump(trio.abc.Instrument):
                 # Unless I/O, which is to be looked for now, wakes a task.
                 self._jump_at, self._deadlocked = -inf, True
                 return 0.0
-            # (What leads the time by hand, tells people itself.)
+            # (While time is moved by hand, the code that moves it tells people.)
             if seconds == inf and current_run() and not self._time.is_led:
                 busy_for = idleness.wait_for_workers(anyhow=True)
                 return self._until_looking_again(busy_for) or self._wait(deadline)
@@ -230,7 +231,7 @@ class Autojump(trio.abc.Instrument):
         return min(patience, seconds)
 
     def _wait(self, deadline: float) -> float:
-        """How long to wait for nothing that is known, before people are told."""
+        """How long Trio may wait before people are told that nothing happens."""
         silence = self._silence
         if silence.seconds_left(SILENT) <= 0:
             if self._is_forever():
@@ -354,7 +355,7 @@ class Autojump(trio.abc.Instrument):
             return "if a signal or another thread does, use hold()"
         if busy_workers() and self._idleness.threshold < inf:
             return workers_wait_for(deadline)
-        return nobody_moves_to(deadline)
+        return nothing_moves_to(deadline)
 
 
 def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:

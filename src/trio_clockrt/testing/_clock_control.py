@@ -30,7 +30,7 @@ from ._autojump import Autojump
 from ._by_hand import ByHand, moves_nothing
 from ._idleness import Hold, Idleness
 from ._real_timeout import RealTimeout
-from ._report import Reporter, nobody_moves_to
+from ._report import Reporter, nothing_moves_to
 from ._seed import SeededSchedule, check_seed, draw_seed
 from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
@@ -716,7 +716,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         # What lets the program run by hand holds.
         moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
         stuck = not moves and self._time.now() < deadline < inf
-        hint = f"; {nobody_moves_to(deadline)}" if stuck else ""
+        hint = f"; {nothing_moves_to(deadline)}" if stuck else ""
         return f"{hint}:{self._reporter.report()}"
 
     def _settings_changed(self) -> None:

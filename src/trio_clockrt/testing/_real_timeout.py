@@ -72,7 +72,7 @@ class RealTimeout(SyncBlock[trio.CancelScope, bool]):
         in_vain = False
         if self._abandon is not None:
             self._abandon.end()
-            # A nursery under a shield may have caught that.
+            # A nursery under a shield may have absorbed the Cancelled.
             in_vain = exc is None and self._abandon.has_interrupted
         caught = self._scope.__exit__(exc_type, exc, traceback)
         if self._message and (self._scope.cancelled_caught or in_vain):

@@ -87,7 +87,7 @@ def workers_wait_for(deadline: float) -> str:
     )
 
 
-def nobody_moves_to(deadline: float) -> str:
+def nothing_moves_to(deadline: float) -> str:
     return (
         f"the next deadline is at {deadline!r}, but nothing moves the time. Use "
         "autojump_threshold=0, or run_for()"

@@ -43,7 +43,7 @@ class LoneAlarm(ManualAlarm):
         self.notes_origins = keeper.notes_origins
         # The run in which something waits for it.
         self._token: TrioToken | None = None
-        # Holds the driver if no user is to do it.
+        # Holds the driver where the user is given none.
         self.driver: ClockDriver | None = None
         # The run that it was told of last, if that is over. (Not the token, which may
         # be another one just now: time may move in any thread.)

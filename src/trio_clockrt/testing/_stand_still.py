@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 
 # After how many passes of Trio's loop to look at the real time.
 PASSES = 32
-# How many timers may fire, in as many passes, while no time passes.
+# While time stands still, so many timers may fire, one in each pass of Trio's loop.
 _MOST_FIRED = 100_000
-# For how many real seconds nothing may happen, if nothing is known to come, before
-# people are told. (A thread or a signal may be on its way.)
+# A run that nothing known will wake is told of after so many real seconds. (A message
+# of a thread, or a signal, may still be on its way.)
 SILENT = 10.0
 # People are told again after so many real seconds.
 _AGAIN = 10.0
+# So many tasks are named.
+_NAMED = 10
 _SILENCE = (
     "If it is just working, all is well, and the warning filter 'ignore:virtual time "
     "has been standing still' silences this."
@@ -221,7 +223,7 @@ def _why_tasks(tasks: list[Task], reporter: Reporter) -> tuple[str, FrameType]:
     timers = reporter.due()
     frame = place_of((tasks or [first_task()])[0])
     if timers:
-        # What makes these fire is no task of the user's.
+        # Their driver goes on as well, and is no task of the user's.
         tasks = [task for task in tasks if task in set(with_children(main_task()))]
     reasons, advice = list[str](), list[str]()
     if timers:
@@ -235,6 +237,3 @@ def _why_tasks(tasks: list[Task], reporter: Reporter) -> tuple[str, FrameType]:
             "task can go on: let it sleep for more than 0 seconds, or until then"
         )
     return f"{'; and '.join(reasons)}. {_SILENCE} {'. '.join(advice)}", frame
-
-
-_NAMED = 10

@@ -22,9 +22,9 @@ class StdlibPatch(SyncBlock[None, None]):
     """While it is open, `datetime.now` and the like tell a control's system time.
 
     time-machine makes them ask the traveller that has set out last, each time they are
-    called. Ours ask the control. The travellers return in reverse order, whichever
-    journey ends first, so each of ours tells the time of the patch that was opened
-    last.
+    called. Ours ask the control. time-machine always takes away the traveller that has
+    set out last, also when the block of another one ends. So each of ours tells the
+    time of the patch that was opened last.
 
     It leaves out two functions of `time`, so we put others in their place there.
     """

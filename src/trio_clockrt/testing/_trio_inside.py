@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trio.lowlevel import Task, TrioToken
 
 
-# (Each time from the context, as to keep a part of a run keeps all of it alive,
-# also if its host has dropped it.)
+# (Each function asks the context anew. A part of a run that is kept would keep all of
+# the run alive, also if its host has dropped it.)
 
 
 def anybody_waits_for_idleness() -> bool:

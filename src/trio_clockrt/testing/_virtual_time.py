@@ -24,7 +24,7 @@ from attrs import define, evolve
 
 from .._durations import later
 from .._lock import RLock
-from ._wall import NANOSECONDS, Wall, to_nanoseconds
+from ._wall import NANOSECONDS, Wall, length_to_nanoseconds, to_nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Moment:
 
     def plus(self, seconds: float) -> Moment:
         """Forward by so much."""
-        there = self.counting(to_nanoseconds(seconds))
+        there = self.counting(length_to_nanoseconds(seconds))
         if there.instant > self.instant or not seconds:
             return there
         # That is no nanosecond, or floats do not tell it.

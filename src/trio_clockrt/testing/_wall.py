@@ -4,26 +4,31 @@ A program waits for a system time by what it has: it reads the system time, wait
 the rest, and expects to read that system time then, or a later one.
 
 Where the time has been counted, it is told as it has been counted: lengths of time are
-whole numbers of microseconds, and add up. But where it has gone to a deadline, that is
-a float. Some weeks from where instants begin, floats are coarser than nanoseconds, and
-a deadline may be less than the exact sum. So there it may have to be told a little
-more. How much, what has been told before decides: a later reading is ahead of the
-instant by at least as much as any reading before, and by what rounding may have taken
-away meanwhile. No program can have waited for more.
+whole numbers of microseconds, and add up. A length that is not, such as the difference
+of two floats, counts as the next whole nanosecond, so the count is no less than what a
+program has waited for. But where time has gone to a deadline, that is a float. Some
+weeks from where instants begin, floats are coarser than nanoseconds, and a deadline may
+be less than the exact sum. So there it may have to be told a little more. How much,
+what has been told before decides: a later reading is ahead of the instant by at least
+as much as any reading before, and by what rounding may have taken away meanwhile. No
+program can have waited for more.
 
 Only readings at later instants are meant, as each wait ends later than it begins. At
 one instant all readings are the same.
 
-A program may also take it as a float, as `time.time` and `datetime.timestamp` give it,
-and wait for the difference to another float. So it is also kept how far floats have
-been ahead: of what is counted, where a move by hand begins and ends, and of the
-instant, where a wait does. What is told as a float is no less than the latest float
-that such a wait may have been for; and what is told otherwise is no less than the
-latest whole second.
+A program may also read the system time as a float, from `time.time` or
+`datetime.timestamp`, and wait for the difference to another float. So the wall also
+keeps how far such floats have been ahead. It keeps this twice: ahead of the count, for
+moves by hand, which begin and end at counted times; and ahead of the instant, for
+waits, which begin and end at instants. A float that is told is no less than the latest
+float that such a wait may have been for. A system time that is told as no float is no
+less than the latest whole second that such a wait may have been for.
 
-Between whole seconds, floats are so coarse that the same for each microsecond would
-make system time go too fast. There, only the last reading counts: if what has passed
-since then is just the wait for what can be told next, that is told.
+The same for each microsecond, and not only for each second, would make system time go
+too fast, as floats are coarse. So for microseconds only the last reading counts. If
+what has passed since that reading is just the wait for the next microsecond, the wall
+tells that one. The same for the next float, but not after a length of whole
+microseconds: that has been meant exactly, and no float is waited for.
 """
 
 from __future__ import annotations
@@ -56,11 +61,11 @@ _LARGE = 1e300
 
 @frozen
 class _Lead:
-    """How far ahead of the time system time has been told to be, in parts."""
+    """How far what has been told was ahead of the time, in parts."""
 
-    # Of the earliest that it may have been.
+    # What was told exactly, ahead of the earliest that the time may have been.
     exact: float = -inf
-    # As a float: of what has been counted, and of the instant.
+    # What was told as a float, ahead of the count, and ahead of the instant.
     of_count: float = -inf
     of_instant: float = -inf
 
@@ -150,7 +155,9 @@ class Wall:
                     now = _up_to_float(now, by_floats - 1)
             if last is not None:
                 passed = count - last.count if counted else there - last.there
-                now = _as_waited_for(now, last, passed, rounding, as_float)
+                is_exact = counted and not passed % _MICROSECOND
+                by_float = as_float and not is_exact
+                now = _as_waited_for(now, last, passed, rounding, by_float)
             microsecond = now // 1000 * 1000
             exact = (now if as_float else microsecond) * _PARTS
             stamp = _timestamp(microsecond)
@@ -180,6 +187,17 @@ def to_nanoseconds(seconds: float) -> int:
     return _nearest(numerator * NANOSECONDS, denominator)
 
 
+def length_to_nanoseconds(seconds: float) -> int:
+    """The same for a length of time, rounded up, so that no wait is cut short.
+
+    But not for as little as floats of decimals are off. What is less than half a
+    nanosecond counts as none: instants tell it, and it would add up to too much.
+    """
+    nearest = to_nanoseconds(seconds)
+    off = _to_parts(seconds) - nearest * _PARTS
+    return nearest + (nearest > 0 and off > _ROUNDINGS * _to_parts(ulp(seconds)))
+
+
 def _nearest(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
@@ -204,7 +222,7 @@ def _timestamp(now: int) -> int:
 
 
 def _up_to_float(now: int, latest: int) -> int:
-    """As much later as makes it the latest float that is not later than that."""
+    """The first time, from *now* on, whose float is the last one up to *latest*."""
     if abs(now) >= _LARGE:
         return now
     seconds = latest / _SECOND
@@ -219,13 +237,13 @@ def _up_to_float(now: int, latest: int) -> int:
 
 
 def _as_waited_for(
-    now: int, last: _Reading, passed: int, rounding: int, as_float: bool
+    now: int, last: _Reading, passed: int, rounding: int, by_float: bool
 ) -> int:
-    """The next that can be told, if what has *passed* is just the wait for that."""
+    """The next microsecond or float, if what has *passed* is just the wait for it."""
     if abs(now) >= _LARGE:
         return now
-    # By no less than a unit of what has passed, and half a nanosecond.
-    rounding += (passed >> 52) + _PARTS // 2
+    # By no less than a unit of what has passed, and a nanosecond.
+    rounding += (passed >> 52) + _PARTS
     if rounding < _MICROSECOND // 4:
         following = now // 1000 * 1000 + 1000
         stamp = _timestamp(following) - passed
@@ -235,7 +253,7 @@ def _as_waited_for(
             or abs(stamp - last.as_float) <= rounding
         ):
             return following
-    if as_float:
+    if by_float:
         seconds = nextafter(now / NANOSECONDS, inf)
         value = _to_parts(seconds)
         if (

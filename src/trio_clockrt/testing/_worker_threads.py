@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
-# For how many real seconds a task that is shielded may wait for its worker thread when
-# others do not wait for theirs any more.
+# When other tasks wait for their worker threads no more, a task that is shielded may go
+# on waiting for so many real seconds.
 SHIELDED = 1.0
 
 _RUN_SYNC = inspect.unwrap(trio.to_thread.run_sync).__code__
@@ -65,8 +65,9 @@ def busy_workers() -> list[Task]:
 def only_waits_for(threads: Collection[int], task: Task) -> bool:
     """Whether the worker thread of a task only waits for one of these to end.
 
-    That is in `threading.Thread.join`, perhaps by way of others that do the same, and
-    perhaps of itself. Of other waits it cannot be known whether they will ever end.
+    It waits so in `threading.Thread.join`. The thread that it waits for may do the
+    same, and so on; if they wait in a circle, none will ever end. Of other waits it
+    cannot be known whether they will end.
     """
     frames, known = _current_frames(), {*threads}
     reports_to = _registers(task)[0]
@@ -141,14 +142,14 @@ def abandon_workers(tasks: Iterable[Task]) -> bool:
 
 
 class AbandonWorkers(trio.abc.Instrument):
-    """The same from now on, also for those that are cancelled later.
+    """Do what `abandon_workers` does from now on, also for tasks cancelled later.
 
-    A task that is shielded is not told that it is cancelled. If it goes on waiting for
-    its worker, it is interrupted, some time later, as it may be cleaning up.
+    Trio does not cancel a task that is shielded. Such a task may be cleaning up, so it
+    has some time left. If it then still waits for the same worker, it is interrupted.
 
     Args:
         tasks: Which tasks; called each time before the run waits for I/O.
-        error: What those that are shielded see. By default they are cancelled.
+        error: What tasks that are shielded see; by default `trio.Cancelled`.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class AbandonWorkers(trio.abc.Instrument):
                 raise
 
     def _interrupt(self) -> None:
-        """Those that have been in the same wait the last time too."""
+        """Interrupt each task that was in the same wait the last time."""
         if self._over:
             return
         before, self._waits = self._waits, {}
