@@ -7,6 +7,7 @@ import gc
 import heapq
 from collections.abc import Callable
 from contextlib import suppress
+from sys import maxsize
 from typing import Any
 
 import pytest
@@ -231,29 +232,26 @@ def test_at_each_line_of_firing(what: str, how: str) -> None:
     assert here > 20
 
 
-async def test_between_two_turns(
-    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with InactiveClock().activate() as (clock, driver):
-        async with clock.open_timers() as timers:
-            for _ in range(2000):
-                timers.call_at(1, int)
-            await trio.testing.wait_all_tasks_blocked()
-            mock_clock.jump(1)
-            todo = [lambda: timers.call_at(2, int)]
-            rearm = Timers.rearm
+async def test_between_two_turns(mock_clock: MockClock) -> None:
+    """A timer is set at each of the last lines of a turn that is not the last."""
 
-            def rearming(self: Timers) -> None:
-                if todo:
-                    todo.pop()()
-                rearm(self)
+    async def attempt(here: int) -> int:
+        async with InactiveClock().activate() as (clock, driver):
+            async with clock.open_timers() as timers:
+                for _ in range(2000):
+                    timers.call_later(1, int)
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(1)
+                with traced(lambda: timers.call_later(1, int), here) as lines:
+                    assert driver.advance_timers() == clock.instant()
+                assert driver.statistics().fired == 1024
+                assert driver.statistics().registered == 2000 + (here <= len(lines))
+                timers.cancel_timers()
+                return len(lines)
 
-            monkeypatch.setattr(Timers, "rearm", rearming)
-            assert driver.advance_timers() == 1
-            monkeypatch.undo()
-            assert driver.statistics().fired == 1024
-            assert driver.statistics().registered == 2001
-            timers.cancel_timers()
+    lines = await attempt(maxsize)
+    for here in range(lines - 40, lines):
+        await attempt(here)
 
 
 def test_as_ctrl_c_ends_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:

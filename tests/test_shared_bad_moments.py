@@ -109,6 +109,10 @@ class Anything:
 
 def test_a_run_ends_as_a_clock_is_collected() -> None:
     class Fake:
+        @property
+        def life(self) -> Fake:
+            return self
+
         def forget_run(self, run: object) -> None:
             forgotten.append(run)
             fakes.clear()
@@ -119,7 +123,7 @@ def test_a_run_ends_as_a_clock_is_collected() -> None:
             end.note(fake)  # type: ignore[arg-type]
         del fake
         end.after_run()
-        assert end._lives == {}
+        assert end._clocks == {}
 
     forgotten: list[object] = []
     fakes = [Fake(), Fake()]

@@ -54,7 +54,7 @@ class Activation:
             source.now, Place(current), alarm, driven=driven, shared=shared
         )
         if driven and shared:
-            note_run(self.timers.life)
+            note_run(self.timers)
 
     def __str__(self) -> str:
         pending = self.timers.counts()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import disable_ki_protection
@@ -19,8 +19,11 @@ _NOT_PLAIN = _GENERATOR | _COROUTINE
 
 def check_callback(fn: Callable[..., object]) -> None:
     """Refuse what cannot be a synchronous callback, as far as can be told now."""
-    if type(fn) is FunctionType:  # as most are
+    kind = type(fn)
+    if kind is FunctionType:  # as most are
         flags = fn.__code__.co_flags
+    elif kind is BuiltinFunctionType:
+        return
     else:
         _check_callable(fn, "fn", "a synchronous function")
         flags = _code_flags(fn)

@@ -15,7 +15,7 @@ from trio.lowlevel import (
 )
 
 if TYPE_CHECKING:
-    from ._lifetime import Lifetime
+    from ._timers import Timers
 
 
 class _EndOfRun(trio.abc.Instrument):
@@ -24,30 +24,30 @@ class _EndOfRun(trio.abc.Instrument):
     def __init__(self, run: TrioToken) -> None:
         self._run = run
         # No WeakSet: while one is gone through, clocks may end in other threads.
-        self._lives: dict[ref[Lifetime], None] = {}
+        self._clocks: dict[ref[Timers], None] = {}
 
-    def note(self, life: Lifetime) -> None:
-        self._lives[ref(life, self._forget)] = None
+    def note(self, timers: Timers) -> None:
+        self._clocks[ref(timers, self._forget)] = None
 
-    def _forget(self, life: ref[Lifetime]) -> None:
-        self._lives.pop(life, None)
+    def _forget(self, timers: ref[Timers]) -> None:
+        self._clocks.pop(timers, None)
 
     @enable_ki_protection
     def after_run(self) -> None:
-        for reference in list(self._lives):
-            life = reference()
-            if life is not None:
-                life.forget_run(self._run)
+        for reference in list(self._clocks):
+            timers = reference()
+            if timers is not None:
+                timers.life.forget_run(self._run)
 
 
 _ends: RunVar[_EndOfRun | None] = RunVar("clocks that are waited for", None)
 
 
-def note_run(life: Lifetime) -> None:
+def note_run(timers: Timers) -> None:
     """Something in this run waits for a clock that may outlive the run."""
     end = _ends.get()
     if end is None:
         end = _EndOfRun(current_trio_token())
         _ends.set(end)
         add_instrument(end)
-    end.note(life)
+    end.note(timers)

@@ -62,7 +62,7 @@ class Lifetime:
 
     def __init__(self, timers: Timers, wake_soon: Callable[[], object]) -> None:
         # These hold this, and are to be freed without the garbage collector.
-        self._timers = ref(timers)
+        self._held_by = ref(timers)
         # Lets the driver look whether the clock is used; from any thread, and at any
         # moment.
         self.wake_soon = wake_soon
@@ -76,7 +76,13 @@ class Lifetime:
         self._because = ""
         # Taken out by the one who ends it.
         self._left: list[None] = [None]
-        _alive.add(self)
+        _activations.add(timers)
+
+    @property
+    def _timers(self) -> Timers:
+        timers = self._held_by()
+        assert timers is not None
+        return timers
 
     @property
     def alive(self) -> bool:
@@ -88,10 +94,7 @@ class Lifetime:
 
         (An open `TimerGroup` without timers is nothing that anybody waits for.)
         """
-        if self.owners or self.dependents:
-            return True
-        timers = self._timers()
-        return timers is not None and timers.any_pending()
+        return bool(self.owners or self.dependents) or self._timers.any_pending()
 
     def gone(self) -> ClockGone:
         """What to raise once the clock is gone."""
@@ -137,12 +140,11 @@ class Lifetime:
 
     def end(self, because: str) -> None:
         """The clock is gone: tell everything that waits. Idempotent."""
-        timers = self._timers()
         try:
             self._left.pop()
         except IndexError:
             return
-        assert timers is not None
+        timers = self._timers
         # Of a run that has crashed there is nothing to be told.
         here = timers.is_here()
         self._because = because
@@ -154,9 +156,7 @@ class Lifetime:
 
     def forget_run(self, run: TrioToken) -> None:
         """A Trio run is over, and has perhaps left something behind."""
-        timers = self._timers()
-        if timers is None:
-            return
+        timers = self._timers
         if timers.home == run:
             self.end("the Trio run that activated it has ended")
         for listener in self._listeners(timers):
@@ -179,10 +179,9 @@ class Lifetime:
             "fork; activate a clock here, or start processes in another way than fork"
         )
         self._left.clear()
-        timers = self._timers()
-        if timers is not None:
-            timers.place = None
-            timers.forked()
+        timers = self._timers
+        timers.place = None
+        timers.forked()
         self.dependents, self.watchers = {}, {}
         self.wake_soon = int
 
@@ -206,12 +205,12 @@ class Lifetime:
             group._let_go()
 
 
-_alive: WeakSet[Lifetime] = WeakSet()
+_activations: WeakSet[Timers] = WeakSet()
 
 
 def _forked() -> None:
-    for life in list(_alive):
-        life.forked()
+    for timers in list(_activations):
+        timers.life.forked()
 
 
 with suppress(AttributeError):  # on Windows

@@ -204,9 +204,3 @@ class Timeout(_Timeout):
 
     def _give_up(self) -> None:
         self._timers.discard(self)
-
-    def _comes_up(self, seq: int) -> bool:
-        raise NotImplementedError
-
-    def _file_later(self, seq: int) -> None:
-        raise NotImplementedError

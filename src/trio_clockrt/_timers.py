@@ -34,6 +34,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappush
 from math import inf, nan
+from sys import maxsize
 from time import sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,17 +109,7 @@ class Waiter(Protocol):
 
     @property
     def _detour(self) -> int:
-        """More than 0: it has been reset to later, and this is its number then. Less:
-        to ask `_comes_up` whether it is to fire.
-        """
-        ...
-
-    def _comes_up(self, seq: int) -> bool:
-        """Its entry of this number has come up: claim that; tells whether to fire."""
-        ...
-
-    def _file_later(self, seq: int) -> None:
-        """Its entry of this number has come up, but it has been reset to later."""
+        """0 for all but timers, which may have to be asked: see `Timer`."""
         ...
 
     def _fire(self) -> bool:
@@ -370,7 +361,8 @@ class Timers:
                 return
             try:
                 self.busy = True
-                self._drain()
+                if self.inbox:
+                    self._drain()
                 self._move_alarm()
             finally:
                 self.busy = False
@@ -381,32 +373,26 @@ class Timers:
 
     def _has_mail(self) -> bool:
         """Whether there is anything in the inbox; see above."""
-        try:
-            self.inbox[0]
-        except IndexError:
-            return False
-        return True
+        if self.lock is None:
+            return bool(self.inbox)  # what leaves it has interrupted this very thread
+        return bool(self.inbox.copy())
 
-    def _drain(self, at_most: float = inf) -> bool:
+    def _drain(self, at_most: int = maxsize) -> bool:
         """Read what is in the inbox; tells whether there was any."""
         inbox, queue = self.inbox, self.queue
         # No more than that, as other threads may go on without an end.
-        found = how_many = min(len(inbox), at_most)
-        try:
-            while how_many:
-                item = inbox[0]
-                how_many -= 1
-                if type(item) is tuple:
-                    queue.push(item)
-                elif item is not None:
-                    queue.dead += 1
-                # Only now, as Ctrl-C, outside of Trio, must not lose what another
-                # thread has left. An entry that is filed twice does no harm.
-                inbox.popleft()
-        except IndexError:
-            pass
+        how_many = min(len(inbox), at_most)
+        for _ in range(how_many):
+            item = inbox[0]
+            if type(item) is tuple:
+                queue.push(item)
+            elif item is not None:
+                queue.dead += 1
+            # Only now, as Ctrl-C, outside of Trio, must not lose what another thread
+            # has left. An entry that is filed twice does no harm.
+            inbox.popleft()
         queue.sweep_if_worth_it()
-        return bool(found)
+        return how_many > 0
 
     def _move_alarm(self) -> None:
         alarm = self.alarm
@@ -517,14 +503,18 @@ class Timers:
                 self._limit = self.numbers.other()
                 self._until = begin if until is None else until
             self._turn(begin)
+            self.busy = True
+            if self.place is not None:
+                self._move_alarm()
         except BaseException:
             # Outside of Trio: Ctrl-C, or something like it from a callback.
             self.busy = True
             self._end_pass()
+            self.inbox.append(None)
             raise
         finally:
             self.firing = self.busy = False
-            if self.place is not None and (self.alarm.deadline != -inf or self.inbox):
+            if self.alarm.tells or self._has_mail():
                 self.rearm()
 
     def _turn(self, begin: float) -> None:
@@ -579,9 +569,10 @@ class Timers:
 
     def _end_pass(self) -> None:
         self._until = None
-        aside, self._aside = self._aside, []
-        for entry in aside:
-            self.queue.push(entry)
+        if self._aside:
+            aside, self._aside = self._aside, []
+            for entry in aside:
+                self.queue.push(entry)
 
     def wake_sleepers(self, now: float) -> bool:
         """The alarm rings: do what can be done without a turn of the driver's.
@@ -656,8 +647,8 @@ class Timers:
     def forget_all(self) -> None:
         """The clock is gone. From any thread, and at any moment."""
         self.groups.clear()
-        self.queue = Queue(self.groups)
-        self.inbox.clear()
+        # Not cleared, as the place may be busy with them.
+        self.queue, self.inbox = Queue(self.groups), deque()
 
     def forked(self) -> None:
         self.tasks.clear()

@@ -48,7 +48,7 @@ def who_waits(timers: Timers) -> tuple[Task, TrioToken | None]:
     if timers.in_one_run:
         return task, None
     timers.alarm.note_run()
-    note_run(timers.life)
+    note_run(timers)
     return task, current_trio_token()
 
 
@@ -121,12 +121,6 @@ class _OneShot:
     _only_wakes = True
     _periodic = False
     _detour = 0
-
-    def _comes_up(self, seq: int) -> bool:
-        raise NotImplementedError
-
-    def _file_later(self, seq: int) -> None:
-        raise NotImplementedError
 
 
 class TaskWaiter(_OneShot):

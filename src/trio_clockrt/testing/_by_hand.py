@@ -180,10 +180,14 @@ class ByHand:
         end = there.instant
         soon, passes = -inf, 0
         while here:
-            # Not asked of the first one, which may have fired since, as a finalizer or
-            # a signal handler has moved the time.
-            deadline = min(map(_deadline, here))
-            first = min(here, key=_deadline)
+            if len(here) == 1:
+                first = here[0]
+                deadline = first.deadline
+            else:
+                # Not asked of the first one, which may have fired since, as a finalizer
+                # or a signal handler has moved the time.
+                deadline = min(map(_deadline, here))
+                first = min(here, key=_deadline)
             if others.newest is not newest or not first.timers.life.alive:
                 newest, here = others.newest, others.here()
                 continue
