@@ -491,3 +491,18 @@ async def test_lateness_that_slow_callbacks_cause() -> None:
 
     run_clock = SteppedClock()
     await trio.to_thread.run_sync(functools.partial(trio.run, main, clock=run_clock))
+
+
+async def test_an_exception_as_the_alarm_rings(mock_clock: MockClock) -> None:
+    """Trio would log it, and go on without the alarm; the block gets it."""
+
+    def now() -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with open_clock() as clock:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(clock.delay, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                clock._timers.now = now
+                mock_clock.jump(1)

@@ -7,6 +7,7 @@ import gc
 import heapq
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from sys import maxsize
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 from at_each_line import traced
+from interrupted import Interrupted
 from trio.testing import MockClock
 
 from trio_clockrt import (
@@ -31,8 +33,10 @@ from trio_clockrt import (
 )
 from trio_clockrt._alarm import TrioAlarm
 from trio_clockrt._lifetime import Lifetime
+from trio_clockrt._periodic import Grid
 from trio_clockrt._time_source import SystemSource
 from trio_clockrt._timers import Timers
+from trio_clockrt.testing import ClockControl
 
 # --- inside a single call ---
 
@@ -230,6 +234,73 @@ def test_at_each_line_of_firing(what: str, how: str) -> None:
         while attempt(here):
             here += 1
     assert here > 20
+
+
+@pytest.mark.parametrize("how", ["cancel", "reset"])
+def test_as_a_timer_that_was_reset_comes_up(how: str) -> None:
+    """Its entry is for the old deadline, and it is filed for the new one then."""
+
+    def attempt(here: int) -> bool:
+        control = ClockControl()
+        clock, driver = InactiveClock.from_control(control).activate_manual()
+        with clock.timer_group() as timers:
+            timers.call_later(5, int)
+            timer = timers.call_later(10, control.current_time)
+            timer.reset(20)
+            use = timer.cancel if how == "cancel" else partial(timer.reset, 35)
+            with traced(use, here) as lines:
+                control.jump(15)
+            if here > len(lines):
+                return False
+            assert timer.pending == (how == "reset")
+            assert driver.next_deadline in ((35, 50) if how == "reset" else (None,))
+            assert driver.statistics().fired == 1
+        return True
+
+    here = 1
+    while attempt(here):
+        here += 1
+    assert here > 20
+
+
+def test_a_periodic_timer_is_cancelled_as_it_is_set_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def advance(*args: Any, **kwargs: Any) -> None:
+        advancing(*args, **kwargs)
+        timer.cancel()
+
+    advancing = Grid.advance
+    monkeypatch.setattr(Grid, "advance", advance)
+    calls: list[int] = []
+    control = ClockControl()
+    clock, driver = InactiveClock.from_control(control).activate_manual()
+    with clock.timer_group() as timers:
+        timer = timers.call_every(10, calls.append, 1)
+        control.jump(15)
+        assert driver.next_deadline is None
+        assert calls == []
+        assert driver.statistics().cancelled == 2  # it has been set again
+
+
+@pytest.mark.parametrize("comes", ["up", "to its end"])
+def test_another_timer_is_cancelled_in_the_middle(comes: str) -> None:
+    control = ClockControl()
+    clock, driver = InactiveClock.from_control(control).activate_manual()
+    with clock.timer_group() as timers:
+        pending = Interrupted()
+        timers._pending = timers._timers.groups[timers._id] = pending
+        timers.call_later(5, int)
+        timer = timers.call_later(10, int)
+        if comes == "up":
+            timer.reset(20)
+            pending.before_setting.append(timer.cancel)
+            control.jump(15)
+        else:
+            pending.before_popping.append(timer.cancel)
+            timers.cancel_timers()
+        assert not timer.pending
+        assert driver.statistics().pending == 0
 
 
 async def test_between_two_turns(mock_clock: MockClock) -> None:

@@ -341,6 +341,7 @@ def test_ctrl_c_at_every_line_without_trio(
     now = [0.0]
     for name in "instant", "now":
         monkeypatch.setattr(SystemSource, name, staticmethod(lambda: now[0]))
+
     def apart(here: tuple[object, int]) -> tuple[bool, dict[object, int]]:
         """In a generator, which keeps to itself what it handles.
 

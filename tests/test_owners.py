@@ -620,3 +620,11 @@ async def test_a_finalizer_before_the_driver_is_asleep(
             assert calls == (["one"] if what == "register" else [])
         clock.close()
         await driver.wait_gone()
+
+
+def test_what_the_exit_of_the_interpreter_drops_stays_as_it_is() -> None:
+    """Modules may have lost their names by then, and the driver has gone before."""
+    clock, driver = InactiveClock().activate_manual()
+    clock.__del__(lambda: True)
+    assert driver.advance_timers() is None
+    assert clock.alive

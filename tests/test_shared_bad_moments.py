@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from interrupted import Interrupted
 from shared_clock import SharedClock, in_thread
 from trio.testing import MockClock
 
@@ -22,41 +22,7 @@ from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
-
-
-def once(todo: list[Callable[[], object]]) -> None:
-    if todo:
-        todo.pop()()
-
-
-class Interrupted(dict[Any, Any]):
-    """Whoever uses it is interrupted, once."""
-
-    before_setting: list[Callable[[], object]]
-    after_setting: list[Callable[[], object]]
-    after_getting: list[Callable[[], object]]
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.before_setting, self.after_setting, self.after_getting = [], [], []
-
-    def __setitem__(self, key: object, value: object) -> None:
-        once(self.before_setting)
-        super().__setitem__(key, value)
-        once(self.after_setting)
-
-    def get(self, *args: Any) -> Any:
-        try:
-            return super().get(*args)
-        finally:
-            once(self.after_getting)
-
-    def setdefault(self, *args: Any) -> Any:
-        try:
-            return super().setdefault(*args)
-        finally:
-            once(self.after_getting)
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
 
 
 # --- the end ---
@@ -73,6 +39,67 @@ def test_it_ends_as_somebody_begins_to_wait(moment: str) -> None:
     with pytest.raises(ClockGone):
         in_thread(partial(clock.delay_blocking, inf))
     assert not tasks
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_it_ends_as_a_task_begins_to_wait_for_that(moment: str) -> None:
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    drivers = [driver]
+    waiting = driver.wait_gone()
+    del driver
+    clock._timers.life.watchers = watchers = Interrupted()
+    where = watchers.before_setting if moment == "before" else watchers.after_setting
+    where.append(drivers.clear)
+
+    async def main() -> None:
+        await waiting
+        assert not drivers
+
+    trio.run(main)
+    assert not watchers
+
+
+def test_another_thread_claims_what_is_just_firing() -> None:
+    """By then it has been looked up, and not been claimed."""
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            timers.tasks = timers.groups[_timers.TASKS] = tasks = Interrupted()
+            tasks.after_getting.append(scope.cancel)
+            trio.lowlevel.current_trio_token().run_sync_soon(driver.advance_timers)
+            await clock.delay(0.001)
+        assert scope.cancelled_caught
+        assert driver.statistics().fired == 0
+
+    clock, driver = InactiveClock().activate_manual()
+    timers = clock._timers
+    trio.run(main)
+
+
+@pytest.mark.parametrize("what", ["wait_gone", "open_timers"])
+async def test_a_task_stops_to_wait_just_after_the_end(what: str) -> None:
+    """Its run has not been told yet."""
+    clock, driver = InactiveClock.new_shared().activate_manual()
+    drivers = [driver]
+    waiting = driver.wait_gone()
+    del driver
+    with trio.CancelScope() as scope:
+        if what == "wait_gone":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: waiting)
+                await trio.testing.wait_all_tasks_blocked()
+                drivers.clear()
+                scope.cancel()
+        else:
+            with pytest.raises(ExceptionGroup) as caught:
+                async with clock.open_timers():
+                    drivers.clear()
+                    raise ZeroDivisionError
+            assert caught.group_contains(ZeroDivisionError)
+            assert not caught.group_contains(ClockGone)
+    waiting.close()
+    assert not clock.alive
+    await trio.testing.wait_all_tasks_blocked()
 
 
 def test_it_ends_as_its_queue_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,18 +173,26 @@ class Timer(Hinted, Uncopied):
             group._set_again(self, when)
 
     def _file_later(self, seq: int) -> None:
+        """The entry of this number has come up, but the timer was reset to later."""
         group, new = self._group, self._detour
-        timers, pending = group._timers, group._pending
+        if self._renumber(seq, new, self.when):
+            group._timers.refile(self.when, new, group._id)
+
+    def _renumber(self, seq: int, new: int, when: float) -> bool:
+        """Be pending with a new number; tells whether it still was with the old one."""
+        pending = self._group._pending
         pending[new] = self
         # Each in one step, as a finalizer may reset it before or in between.
         self._seq = new if self._seq == seq else self._seq
-        self._detour = 0 if self._seq == new else self._detour
-        if pending.pop(seq, None) is None or self._seq != new:
-            pending.pop(new, None)  # a finalizer has cancelled it
-        else:
-            timers.refile(self.when, new, group._id)
+        self.when = when if self._seq == new else self.when
+        self._detour = min(self._detour, 0) if self._seq == new else self._detour
+        if pending.pop(seq, None) is not None and self._seq == new:
+            return True
+        pending.pop(new, None)  # a finalizer has cancelled it
+        return False
 
     def _comes_up(self, seq: int) -> bool:
+        """The entry of this number has come up: claim it; tells whether to fire."""
         if self._detour > 0:
             self._file_later(seq)
         else:
@@ -299,12 +307,7 @@ class PeriodicCallback(Timer):
                 grid.restart_at(self.when)
             grid.advance(now, missed=grid.whole_period_late(now))
             when = grid.next_tick
-            pending[new] = self
-            # Each in one step, as a finalizer may reset it before or in between.
-            self._seq = new if self._seq == seq else self._seq
-            self.when = when if self._seq == new else self.when
-            if pending.pop(seq, None) is None or self._seq != new:
-                pending.pop(new, None)  # a finalizer has cancelled it
+            if not self._renumber(seq, new, when):
                 return False
         timers.file(when, new, group._id)
         return new in pending

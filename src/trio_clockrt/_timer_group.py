@@ -338,10 +338,9 @@ class TimerGroup(Hinted, Uncopied):
 
     def _let_go(self) -> None:
         """No timer can ever fire again: at any moment, and in any thread."""
-        for seq in list(self._pending):
-            timer = self._pending.pop(seq, None)
-            if timer is not None:
-                timer._let_go()
+        for timer in list(self._pending.values()):
+            timer._let_go()
+        self._pending.clear()
         idle, self._idle = self._idle, []
         for reference in idle:
             kept = reference()

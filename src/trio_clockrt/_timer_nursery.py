@@ -225,8 +225,7 @@ class TimerNursery(TimerGroup):
         # If its task has left the nursery without closing it, such as an async
         # generator that has not been finished, then Trio has told that task so.
         with suppress(RuntimeError):
-            if is_there(self._run):
-                self._start_soon(fn, exc, name=f"{what} of {self._maker}")
+            self._start_soon(fn, exc, name=f"{what} of {self._maker}")
 
     async def _run_child(
         self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
