@@ -64,15 +64,16 @@ def test_another_thread_claims_what_is_just_firing() -> None:
 
     async def main() -> None:
         with trio.CancelScope() as scope:
-            timers.tasks = timers.groups[_timers.TASKS] = tasks = Interrupted()
             tasks.after_getting.append(scope.cancel)
-            trio.lowlevel.current_trio_token().run_sync_soon(driver.advance_timers)
-            await clock.delay(0.001)
+            trio.lowlevel.current_trio_token().run_sync_soon(control.jump, 1)
+            await clock.delay(1)
         assert scope.cancelled_caught
         assert driver.statistics().fired == 0
 
-    clock, driver = InactiveClock().activate_manual()
+    control = ClockControl()
+    clock, driver = InactiveClock.from_control(control).activate_manual()
     timers = clock._timers
+    timers.tasks = timers.groups[_timers.TASKS] = tasks = Interrupted()
     trio.run(main)
 
 
