@@ -33,7 +33,6 @@ from trio.lowlevel import (
     current_task,
     current_trio_token,
     enable_ki_protection,
-    in_trio_task,
     remove_instrument,
     reschedule,
     wait_task_rescheduled,
@@ -120,10 +119,11 @@ class TrioAlarm(DriverAlarm):
 
     def close(self) -> None:
         self.deadline = -inf
-        if in_trio_task():  # or the run has been dropped
+        # KeyError, if Trio has dropped it; RuntimeError, if the run has been dropped.
+        with suppress(KeyError, RuntimeError):
+            current_task()
             self._scope.__exit__(None, None, None)
-            with suppress(KeyError):  # if Trio has dropped it
-                remove_instrument(self._bell)
+            remove_instrument(self._bell)
         del self._timers, self._bell
 
     def _enter(self) -> None:
