@@ -81,14 +81,11 @@ def test_another_thread_claims_what_is_just_firing() -> None:
 async def test_a_task_stops_to_wait_just_after_the_end() -> None:
     """Its run has not been told yet."""
     clock, driver = InactiveClock.new_shared().activate_manual()
-    drivers = [driver]
-    waiting = driver.wait_gone()
-    del driver
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: waiting)
+            nursery.start_soon(driver.wait_gone)
             await trio.testing.wait_all_tasks_blocked()
-            drivers.clear()
+            in_thread(partial(clock._timers.life.end, "by a thread"))
             assert not clock.alive
             scope.cancel()
     await trio.testing.wait_all_tasks_blocked()
@@ -97,12 +94,10 @@ async def test_a_task_stops_to_wait_just_after_the_end() -> None:
 async def test_a_nursery_ends_just_after_the_clock() -> None:
     """By the time that the run is told, there is nothing to tell the nursery."""
     clock, driver = InactiveClock.new_shared().activate_manual()
-    drivers = [driver]
-    del driver
     with pytest.raises(ExceptionGroup) as caught:
         async with clock.open_timers():
-            drivers.clear()
-            assert not clock.alive
+            in_thread(partial(clock._timers.life.end, "by a thread"))
+            assert driver.next_deadline is None
             raise ZeroDivisionError
     assert caught.group_contains(ZeroDivisionError)
     assert not caught.group_contains(ClockGone)
