@@ -118,7 +118,9 @@ class Clock(SimpleClock):
         wait go on waiting, and open timer nurseries stay open, for new timers too. (A
         `PeriodicTimer` is nothing that uses a clock, between two ticks.) Closing it
         again does nothing. This may be called from any thread, and ``with clock:``
-        calls it at the end of the block.
+        calls it at the end of the block. It counts at once. A `Clock` that is dropped
+        is closed when Python frees it, which may be later: in a reference cycle, or
+        when another thread drops it and there is no GIL.
 
         Example::
 
@@ -132,7 +134,7 @@ class Clock(SimpleClock):
             >>> trio.run(main)
             closed
         """
-        # In one step, as it may be closed in several threads.
+        # If two threads do this at once, the second one takes out nothing.
         key, self._key = self._key, None
         if key is not None:
             self._timers.life.disown(key)
