@@ -583,7 +583,8 @@ class Timers:
         """
         if self._until is not None or self.busy or self.lock or not self.life.owners:
             return False
-        queue, tasks, due = self.queue, self.tasks, list[Entry]()
+        queue, tasks = self.queue, self.tasks
+        due: list[Entry] = []
         try:
             self.busy = True
             while (entry := queue.pop(now)) is not None:
