@@ -8,6 +8,8 @@ TRIO ?= trio
 PARALLEL = -n auto --dist worksteal
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Not each newest release can be built here, such as for a CPython without the GIL
+export PIP_PREFER_BINARY = 1
 
 .PHONY: help demo test check coverage mutants docs bench stress soak clean
 

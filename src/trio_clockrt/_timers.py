@@ -19,8 +19,8 @@ nothing, the deadline was moved before the entry was left, and so the other thre
 the new one, and tells the place. This takes two things of the threads: that a look at
 an empty deque and an `append` to it come one after the other, and that a thread sees
 what the other had done before. Without the GIL, the lock of the deque gives both, if
-both sides take it; so the last look is at `inbox[0]`, and not `bool`. With the GIL,
-there is nothing to ask for.
+both sides take it; so the last look calls `rotate(0)` before, which takes the lock and
+does nothing else. With the GIL, there is nothing to ask for.
 
 A *pass* fires what was due when it began. It has a limit: the number of the last
 registration before it. What is registered later, for now or for the past, is set aside
@@ -375,7 +375,8 @@ class Timers:
         """Whether there is anything in the inbox; see above."""
         if self.lock is None:
             return bool(self.inbox)  # what leaves it has interrupted this very thread
-        return bool(self.inbox.copy())
+        self.inbox.rotate(0)
+        return bool(self.inbox)
 
     def _drain(self, at_most: int = maxsize) -> bool:
         """Read what is in the inbox; tells whether there was any."""

@@ -44,7 +44,7 @@ class StdlibPatch(SyncBlock[None, None]):
         except ImportError:
             raise ImportError(
                 "patch_stdlib() needs time-machine, an extra of this library, which is "
-                "not installed: `pip install 'time-machine >= 3, < 4'`"
+                "not installed: `pip install 'time-machine >= 3.4, < 4'`"
             ) from None
         self._time = time
         self._travel_to: Any = travel
