@@ -305,9 +305,14 @@ class TimerGroup(Hinted, Uncopied):
         self._timers.failures.append((self, exc))
         return True
 
+    def _refuse_more(self) -> None:
+        # A thread that registers a timer looks at this with the lock.
+        with self._timers.lock or _NO_LOCK:
+            self._closed = True
+
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
-        self._closed = True
+        self._refuse_more()
         try:
             self.cancel_timers()
         except KeyboardInterrupt:

@@ -260,7 +260,7 @@ class TimerNursery(TimerGroup):
         self._timers.life.leave(self)
 
     def _give_up(self) -> None:
-        self._closed = True
+        self._refuse_more()
         self._cancel_all()
         self._close()
 
