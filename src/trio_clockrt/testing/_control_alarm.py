@@ -1,4 +1,9 @@
-"""What wakes the driver of a clock whose time is under control."""
+"""What wakes the driver of a clock whose time is under control.
+
+A driver that sleeps is in a dictionary, where the code that moves the time finds it and
+its deadline. So to sleep takes no deadline of Trio's. The alarm tells that code of
+another deadline only while Trio waits, as otherwise the code is going to look.
+"""
 
 from __future__ import annotations
 

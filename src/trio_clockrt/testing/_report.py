@@ -1,4 +1,9 @@
-"""What a program waits for, to show why it does not go on."""
+"""What a program waits for, to show why it does not go on.
+
+The report names the user's own lines: of each task, the innermost frame that is in no
+library, and of each timer, the function and where it was made. Tasks of one place are
+counted, and timers are listed as far as they come next.
+"""
 
 from __future__ import annotations
 
