@@ -4,11 +4,12 @@ In Trio, the alarm is an instrument, and a cancel scope with a deadline. The sco
 Trio's loop wake up in time. The loop tells instruments when it has looked for I/O,
 before it looks which deadlines have come. There the alarm wakes the tasks that are due,
 and moves its own deadline on. So usually nothing is cancelled, and the driver's task
-stays asleep: the alarm wakes the driver where callbacks are due, or where the clock may
-end. Trio reads its clock again for the deadlines. Where one has come between these two
-readings, Trio cancels the scope, which calls the abort function of the driver's task.
-That function declines, and does the same as the instrument. (To be woken costs a task
-much less than to be cancelled: there is no `Cancelled` to make, to raise and to catch.)
+stays asleep: the alarm wakes the driver where callbacks are due, where the clock may
+end, and on a shared clock. Trio reads its clock again for the deadlines. Where one has
+come between these two readings, Trio cancels the scope, which calls the abort function
+of the driver's task. That function declines, and does the same as the instrument. (To
+be woken costs a task much less than to be cancelled: there is no `Cancelled` to make,
+to raise and to catch.)
 
 Trio logs an exception of an instrument, and goes on without the instrument. So the
 alarm keeps exceptions for the driver, which raises them. Without the instrument, the

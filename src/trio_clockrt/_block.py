@@ -1,7 +1,7 @@
 """Blocks that raise an error where they are used as something else.
 
-A `with` block that is called without `async`, or a name that is read of a block which
-is still to be opened, is a mistake whose usual message does not help.
+`with` in the place of `async with`, and a name that is read of a block which is still
+to be opened, are mistakes whose usual messages do not help.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ into a worker thread, the one way in which Trio calls what blocks. Were it async
 code would need a run around it to get runs; were it both, depending on where it is
 called, no reader could say what it returns.
 
-What waits for the threads is a task all the same. For a worker thread, the function
-runs in the run of the task that waits for the worker; elsewhere, a small run is made.
-So cancellation and Ctrl-C arrive as in any task: without polling, at a moment of our
+What waits for the threads is a task all the same. In a worker thread, the task that
+waits for the worker does so; elsewhere, it is the main task of a small run. So
+cancellation and Ctrl-C arrive as in any task: without polling, at a moment of our
 choosing, and on Windows too, where a thread that waits for a lock hears nothing of
 Ctrl-C. That task has one wait, which cannot be aborted. It answers an attempt by
 cancelling the runs, and raises afterwards what Trio has attempted to raise.

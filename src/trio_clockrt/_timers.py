@@ -361,7 +361,7 @@ class Timers:
         self.inbox.append(what)
         if self.is_here():
             return  # the busy code, which this has interrupted, looks
-        # In this order: see above.
+        # In this order: see the head of this file.
         deadline, crowd = self.alarm.deadline, len(self.inbox)
         urgent = when < deadline or (when == deadline and what is when)
         if urgent or crowd > _MESSAGES:

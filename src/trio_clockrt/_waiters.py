@@ -195,7 +195,7 @@ class EndWaiter:
     def abort(self, _: object) -> Abort:
         if self._timers.life.watchers.pop(self, self) is None:
             return Abort.SUCCEEDED
-        return Abort.FAILED  # as above
+        return Abort.FAILED  # the end has claimed it, and wakes it
 
     def _clock_gone(self) -> None:
         if self._timers.life.watchers.pop(self, self) is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """What moves the time, and rings."""
+    """What moves the time, and rings: an `Autojump` or a `StandAlone`."""
 
     # Whether it may have to be told that a driver waits for another instant.
     waiting: bool

@@ -40,7 +40,7 @@ class Reporter:
     """Tells people about a control and what the current run does with it.
 
     Args:
-        states: Of all clocks that the control drives.
+        states: Tells the timers of all clocks that the control drives.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ def _tasks() -> Iterator[str]:
 
 
 def threads_that_wait(states: Iterable[Timers]) -> list[int]:
-    """Those in `Clock.delay_blocking`, on clocks with these states."""
+    """Those in `Clock.delay_blocking`, on clocks with these timers."""
     waiters = [waiter for each in states for waiter in each.waiters()]
     return [waiter._thread for waiter in waiters if isinstance(waiter, ThreadWaiter)]
 

@@ -88,7 +88,7 @@ class LoneAlarm(ManualAlarm):
         return None if run is self._over else run
 
     def fire(self, now: float) -> None:
-        """Fire what is due; what fails is kept in the state, and Ctrl-C leaves at once.
+        """Fire what is due; what fails is kept, and Ctrl-C leaves at once.
 
         The caller looks at the deadline afterwards, and tells others.
         """
