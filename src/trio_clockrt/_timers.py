@@ -47,8 +47,9 @@ the pass ends. Whether the clock is in use is asked of the dictionaries, and nev
 count.
 
 Tasks are woken in a second loop, `Timers.wake_sleepers`. The alarm calls that loop from
-inside Trio's loop, where no callback may run. It saves a switch to the driver's task
-and back for each wake-up of sleeping tasks.
+inside Trio's loop, where no callback may run. So the driver's task need not go on for
+each wake-up: a delay of one task alone takes 10.6 us of CPU time in place of 18.3, and
+one of 100 tasks at once 3.4 in place of 3.7 (CPython 3.11).
 
 On a shared clock there is one lock more, `Timers.lock`, for a timer that changes
 together with its key: another thread may reset the timer at the same moment. No message
