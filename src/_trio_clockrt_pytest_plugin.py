@@ -1,7 +1,29 @@
 """The pytest plugin: what time it is in a test.
 
 It is no part of the package, and imports the package only when a test uses it: pytest
-loads plugins before tools that measure coverage have started.
+loads plugins before tools that measure coverage have started, and a module that is
+imported by then counts as never run. The entry point has the name of the public module.
+So pytest, ``-p`` and `pytest_plugins` all mean one plugin, and it is loaded once.
+
+A test has one control, for all that ask for it: the mark, the ini option, the test or
+its fixtures, in any order. It is the clock of the test's run, so it has to be there
+before the run begins. pytest-trio begins the run with the test, and takes the clock
+from the arguments of the test function; so the plugin passes one argument more, and
+takes it out again before the function is called. AnyIO begins the run with the first
+async fixture, which may come before the one that makes the control; so the plugin opens
+AnyIO's runner in a fixture that comes before all others. That function of AnyIO's is
+not documented, but has been the same since AnyIO 4.0. The plugin opens AnyIO's run only
+if AnyIO would: for an async function, or an async fixture, with `anyio_backend` among
+the fixtures. Other functions with that fixture call `anyio.run()` by themselves. A test
+with the mark `trio` is pytest-trio's, whichever other marks it has, as pytest-trio has
+replaced the function when AnyIO looks at it; in `trio_mode` that is each async test.
+
+A test has the seed 0, unless it is given another. A seed derived from the name of the
+test would do as well, but would change with the name. To repeat what has failed is to
+run it again.
+
+To ask for a control that nothing uses is a mistake, and the test fails. So a control
+notes whether it has been read or moved. A run reads it at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""One activation of a clock: what its owners, its driver and its blocks share."""
+"""One activation of a clock: what its owners, its driver and its blocks share.
+
+`Activation` has what is asked once or shown to people: the time source, the alarm, the
+names. What is asked at each use is in its `Timers`. Neither refers to a `Clock`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""The value that says which of a machine's processors something is meant for."""
+"""The value that says which of a machine's processors something is meant for.
+
+An `Affinity` from the system remembers the system's number of its processor, and
+compares as if it did not. Indices count the processors that may be used. To pin a
+thread changes which these are, for that thread and for the threads that it starts, so
+the number has to be looked up before. An `Affinity` that a program has made is looked
+up when a thread is pinned to it: its index counts, and its counts and its memory region
+need not be those of the machine. If there is no such processor, that is a ValueError,
+as the value is wrong. An OSError says that the system was asked and has refused. A
+platform that could not pin to any is a NotImplementedError, as in asyncio.
+"""
 
 from __future__ import annotations
 

@@ -4,14 +4,26 @@ In Trio, the alarm is an instrument, and a cancel scope with a deadline. The sco
 Trio's loop wake up in time. The loop tells instruments when it has looked for I/O,
 before it looks which deadlines have come. There the alarm wakes the tasks that are due,
 and moves its own deadline on. So usually nothing is cancelled, and the driver's task
-stays asleep: it is woken where callbacks are due. Trio reads its clock again for the
-deadlines. Where one has come between these two readings, the scope is cancelled, which
-calls the abort function of the driver's task, which declines, and does the same. (To be
-woken costs a task much less than to be cancelled, and there is nothing to unwind.)
+stays asleep: the alarm wakes the driver where callbacks are due, where the clock may
+end, and on a shared clock. Trio reads its clock again for the deadlines. Where one has
+come between these two readings, Trio cancels the scope, which calls the abort function
+of the driver's task. That function declines, and does the same as the instrument. (To
+be woken costs a task much less than to be cancelled: there is no `Cancelled` to make,
+to raise and to catch.)
 
-Trio logs an exception of an instrument, and goes on without the instrument. So
-exceptions are kept, and raised by the driver. Without the instrument, the abort
-function does it all.
+Trio logs an exception of an instrument, and goes on without the instrument. So the
+alarm keeps exceptions for the driver, which raises them. Without the instrument, the
+abort function does it all.
+
+The alarm's deadline is ``-inf`` while the driver is awake. So a change needs no word
+then: the driver sets the alarm, to infinity, and only after that looks for the first
+deadline. A finalizer that sets a timer before that is seen by the look. One that sets a
+timer after that moves the alarm. A timer moves the deadline only if it is the first, or
+was.
+
+(One thing is Trio's. A finalizer that runs while Trio's own loop is about to sleep
+moves deadlines too late, the driver's like any other. Where that matters, the finalizer
+should call `TrioToken.run_sync_soon`.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Blocks that raise an error where they are used as something else."""
+"""Blocks that raise an error where they are used as something else.
+
+`with` in the place of `async with`, and a name that is read of a block which is still
+to be opened, are mistakes whose usual messages do not help.
+"""
 
 from __future__ import annotations
 

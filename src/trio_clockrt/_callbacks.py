@@ -1,4 +1,8 @@
-"""Functions that users pass in, to be called later: the checks, and the call."""
+"""Functions that users pass in, to be called later: the checks, and the call.
+
+A mistake is refused at the call that passes the function, as far as it can be told
+there: what only shows later has lost the line that is wrong.
+"""
 
 from __future__ import annotations
 

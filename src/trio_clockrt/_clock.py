@@ -1,4 +1,9 @@
-"""The clock that a program uses: time, delays, ticks, timeouts and timers."""
+"""The clock that a program uses: time, delays, ticks, timeouts and timers.
+
+This file checks what is passed, and picks what does the work. While a method waits, it
+does not refer to its `Clock`, so that a task which sleeps is no owner: see
+`_lifetime.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The one place that turns what users pass into seconds, and refuses the rest."""
+"""The one place that turns what users pass into seconds, and refuses the rest.
+
+What is too far away never comes: an integer too large for a `float` is infinity. A
+period must be finite, and long enough that adding it to the present changes the
+present.
+"""
 
 from __future__ import annotations
 

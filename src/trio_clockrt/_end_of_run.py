@@ -1,4 +1,18 @@
-"""The end of a run in which something waits for a clock that may outlive it."""
+"""The end of a run in which something waits for a clock that may outlive it.
+
+That is a clock of another run, or one without Trio. Trio calls the instruments of a run
+when it ends, also when it crashes, and when a guest run that its host has abandoned is
+collected as garbage. So an instrument tells the clock, which forgets what waited there:
+a crashed run leaves its tasks as they are, and no code may touch them. The tasks of a
+clock that has its driver in the same run need no such word, as the driver ends before.
+
+A run that has crashed holds nothing alive. A clock that was activated there is gone: at
+once if it is shared, as each shared clock is noted here, and otherwise from its first
+use on. When nothing outside refers to the clock, Python frees all of it. That may take
+the cyclic collector three passes. The coroutines of the run leave their blocks as they
+are collected; in Trio's nurseries they wait again there; and what was made by that goes
+with the next pass.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""What callbacks have raised, until a call takes it."""
+"""What callbacks have raised, until a call takes it.
+
+A callback of a `TimerGroup` may raise at a moment when other timers are due. What it
+raises is kept, if that is an `Exception`, until everything due has fired. Then
+`advance_timers` takes it, or the group's block as it ends.
+
+Control flow is not a failure: Ctrl-C, and all else that is no `Exception`, leaves the
+call that fires at once, and the pass ends there. What has failed before stays here for
+the next call. If Ctrl-C leaves the group's block too, it refers to these failures as
+its context, since to most programs an exception group is no Ctrl-C: see `_errors.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,24 @@
 """A loop that is not Trio's: it sleeps as it is told, and is told to sleep for less.
 
-Such a loop calls `ClockDriver.advance_timers`, and sleeps until the deadline that it
-returns. A timer that is set meanwhile, for an earlier instant, would fire late. So the
-clock remembers what the loop was told, as the driver of a Trio run has its alarm, and
-calls a function of the loop's. It may be called once too often, and never too seldom.
+Such a loop calls `ClockDriver.advance_timers`, and sleeps until the deadline that the
+driver returns. A timer that is set meanwhile, for an earlier instant, would fire late.
+So the clock remembers what the loop was told, as the driver of a Trio run has its
+alarm, and calls a function of the loop's. That function may be called once too often,
+and never too seldom. To read `next_deadline` counts as being told, since a loop may
+sleep for that.
+
+While the loop is awake, the alarm is off. When the loop is told how long to sleep, the
+alarm is set first, and then the driver looks once more, as the driver's task does.
+
+The function is called when the change is done, as it may do anything. It is called in
+the call that has made the change, which gets its exceptions. A change that the inbox
+has put off has no such call any more, and an owner may go where no call is; then
+`advance_timers` raises what the function has raised. On a shared clock, a thread leaves
+its message, looks at the alarm, and calls the function itself, where a Trio run would
+get a message.
+
+The driver holds the function, and the timers do not. So what is left of a clock does
+not hold a loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,16 @@
-"""freezegun stops the clock of a Trio run, and so all that waits: it is refused."""
+"""freezegun stops the clock of a Trio run, and so all that waits: it is refused.
+
+freezegun replaces functions in modules, `time.perf_counter` in Trio's too. What is
+taken at import time into a class stays real, so a control, and the instants of the
+system's clock, do not notice. Their wall clock is frozen, as users of freezegun expect.
+But Trio's own clock stands still, and users would hardly find the reason. So to
+activate a clock there is an error. Freezing that begins after the activation is not
+noticed, as that would take a look at each use.
+
+Two cures exist. A control's `patch_stdlib` is the better one. To let freezegun leave
+Trio alone is the lesser one: freezegun looks at the callers, five frames up, and so
+`time.time()` becomes real in tasks too.
+"""
 
 from __future__ import annotations
 

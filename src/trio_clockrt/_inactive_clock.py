@@ -1,4 +1,13 @@
-"""From a recipe to a running clock, for as long as a block lasts."""
+"""From a recipe to a running clock, for as long as a block lasts.
+
+The block of an activation is a cancel scope and not a nursery. A nursery would add a
+child task whose only work is to wait for the driver, and would wrap the body's
+exceptions in a group that had to be unwrapped again. The block needs two things: to be
+cancelled when the driver fails, which is what a scope is for, and to wait for the
+driver's end in every case. It waits with an abort function that always declines, so
+neither cancellation nor Ctrl-C ends that wait, which is one pass of the scheduler long.
+Trio delivers them at the next checkpoint.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a clock lives: its owners, those who are told of its end, and the end.
+"""How long a clock lives: its owners, its end, and what is told of the end.
 
 A clock is alive until its driver ends, or until nothing uses it any more. It is used
 while it has an owner, a pending timer, a waiting task, or an open nursery of timers.
@@ -11,14 +11,21 @@ without the GIL, a thread that drops the last reference to an object of another 
 leaves that to the other thread, which may be asleep.)
 
 The end may come at any moment, in any thread, and from two threads at once: one of them
-gets the one item that there is to pop. The clock counts as gone before anybody is told.
-Whatever waits is in a dictionary, and to take it out is to claim it. So what begins to
-wait as the clock ends either is claimed here, or claims itself back and is refused: a
-task is put into the dictionary first, and looks whether the clock is gone after that;
-the end says that the clock is gone first, and looks into the dictionary after that.
-(For this order, and without the GIL, it takes no more than that a thread which sees a
-change of a dictionary also sees what the other thread had done before that change. The
-locks of dictionaries see to that.)
+gets the one item that there is to pop. The clock counts as gone before any task or
+thread is told. Each task or thread that waits is in a dictionary, and to take it out is
+to claim it. So what begins to wait as the clock ends either is claimed here, or claims
+itself back and is refused: a task is put into the dictionary first, and looks whether
+the clock is gone after that; the end says that the clock is gone first, and looks into
+the dictionary after that. (For this order, and without the GIL, it takes no more than
+that a thread which sees a change of a dictionary also sees what the other thread had
+done before that change. The locks of dictionaries see to that.)
+
+`ClockDriver.wait_gone` is told of the end without being a use: a watcher, and no
+dependent.
+
+The end lets open groups go of what is the user's. A fork does not: in the child, groups
+let go when their blocks end. Finalizers would run in the child that are for the parent,
+such as that of a temporary directory.
 """
 
 from __future__ import annotations
@@ -74,7 +81,7 @@ class Lifetime:
         # The groups that are open, whose timers hold what is the user's.
         self.groups: dict[TimerGroup, None] = {}
         self._because = ""
-        # Taken out by the one who ends it.
+        # The thread that ends the clock takes it out.
         self._left: list[None] = [None]
         _activations.add(timers)
 
@@ -92,7 +99,7 @@ class Lifetime:
     def in_use(self) -> bool:
         """Whether it has an owner, a timer, a waiter or an open nursery.
 
-        (An open `TimerGroup` without timers is nothing that anybody waits for.)
+        (No task waits for an open `TimerGroup` without timers.)
         """
         return bool(self.owners or self.dependents) or self._timers.any_pending()
 

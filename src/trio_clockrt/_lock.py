@@ -1,4 +1,4 @@
-"""A lock that a signal does not leave locked."""
+"""A lock that a signal does not leave locked, and that a finalizer may take again."""
 
 from __future__ import annotations
 

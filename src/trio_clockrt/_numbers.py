@@ -1,4 +1,10 @@
-"""Numbers in the order in which they are drawn, from any thread and at any moment."""
+"""Numbers in the order in which they are drawn, from any thread and at any moment.
+
+Registrations, groups and passes draw from one source. So numbers order the timers of
+one deadline, and tell what was registered after a pass began. How many registrations
+there have been is the last number less those that were drawn for something else; no
+code counts on each registration.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Ticks: the grid that periodic timers follow, and the async iterator over it."""
+"""Ticks: the grid that periodic timers follow, and the async iterator over it.
+
+A tick is the origin of the grid plus a whole number of periods, so ticks do not drift.
+The next tick is always later than the one before, also where floats are coarser than
+the period. `Timer` and iterator share the grid; one task at a time moves that of an
+iterator, so `reset` leaves a note for the task, and wakes it, from any thread.
+"""
 
 from __future__ import annotations
 

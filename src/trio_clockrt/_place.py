@@ -2,7 +2,9 @@
 
 A clock that a Trio task drives belongs to a run, one that a caller advances to a
 thread. The token of the run tells runs apart: to compare threads would be cheaper, but
-then a clock of a run that has crashed could be used in the next run of its thread.
+then a clock of a run that has crashed could be used in the next run of its thread. Each
+use of a timer compares places, at some hundredths of a microsecond. When places differ,
+and only then, `Timers.check` asks whether the clock's run is over, and ends the clock.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Place:
         self._thread = get_ident()
 
     def is_here(self) -> bool:
-        # First what is cheap, for those in other threads.
+        # First what is cheap, for other threads.
         if get_ident() != self._thread:
             return False
         try:

@@ -1,4 +1,9 @@
-"""Messages to a Trio run: from any thread, at any moment, also when it is over."""
+"""Messages to a Trio run: from any thread, at any moment, also when it is over.
+
+`TrioToken.run_sync_soon` is the one call that Trio allows in finalizers, in signal
+handlers and in other threads. So all news for a run goes through `post`, which also
+tells whether the run is still there.
+"""
 
 from __future__ import annotations
 

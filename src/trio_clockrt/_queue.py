@@ -1,31 +1,33 @@
 """The queue: entries in the order of (deadline, registration), the dead among them.
 
 An entry is three numbers: the deadline that it is filed for, the number of its
-registration, and the number of the group that it belongs to. It is never changed, and
-never taken out before it comes up. It is alive while its number is a key in the
+registration, and the number of the group that it belongs to. An entry is never changed,
+and never taken out before it comes up. It is alive while its number is a key in the
 dictionary of its group; to take that key out, with `dict.pop`, is to claim the entry:
 to fire it, to cancel it, or to tell of the end. So to cancel costs the queue nothing,
 and the queue skips what is dead when it comes up. When more than half of the entries
-are dead, they are swept out.
+are dead, the queue sweeps them out.
 
-A timer that has been reset to later keeps its entry, and is filed again when that comes
-up. So a living entry may be filed for an earlier deadline than its timer's, and never
-for a later one.
+A timer that has been reset to later keeps its entry, and is filed again when that entry
+comes up. So a living entry may be filed for an earlier deadline than its timer's, and
+never for a later one.
 
-What is new is in a heap. When that has grown large, what is alive in it becomes a
+What is new is in a heap. When the heap has grown large, what is alive in it becomes a
 *run*, a sorted list, and the heads of the runs are in a heap of their own. So most
 timers, which are cancelled or reset before they come up, cost one `heappush` into a
 small heap. To keep a million timers in one heap takes longer for each of them; to sort
-a million at once would stop the program for most of a second. A dictionary for each
-deadline, in cells of a millisecond, was here before: it needs no dead entries, but
-costs twice as much for a timer that is cancelled. A tuple that holds no object that the
-garbage collector looks into is not looked at by the collector itself. With a dictionary
-in it, in the place of the group's number, a full collection takes three times as long.
+a million at once would stop the program for most of a second.
 
-`heappush` is one step for everything that may interrupt Python code, as it compares
-numbers only. So a finalizer or a signal handler may push an entry at any moment, also
-while the queue is popping one. All else is for one place at a time, which is *busy*
-then: see `_timers.py`.
+A dictionary for each deadline, in cells of a millisecond, was here before. Such cells
+need no dead entries, but cost twice as much for a timer that is cancelled. The group's
+dictionary in the place of its number was tried as well. The garbage collector does not
+look at a tuple of numbers; with a dictionary in each, a full collection takes three
+times as long.
+
+`heappush` is one step for everything that may interrupt Python code, as `heappush`
+compares numbers only. So a finalizer or a signal handler may push an entry at any
+moment, also while the queue is popping one. All else is for one piece of code at a
+time, which is *busy* then: see `_timers.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,25 @@
-"""A Trio run for each core: if one of them fails, all stop."""
+"""A Trio run for each core: if one of them fails, all stop.
+
+`run_per_core` is a plain function, as `trio.run` is: it ends where a program has no
+Trio run yet, and its result is a list, never something to await. In a Trio task it goes
+into a worker thread, the one way in which Trio calls what blocks. Were it async, plain
+code would need a run around it to get runs; were it both, depending on where it is
+called, no reader could say what it returns.
+
+What waits for the threads is a task all the same. In a worker thread, the task that
+waits for the worker does so; elsewhere, it is the main task of a small run. So
+cancellation and Ctrl-C arrive as in any task: without polling, at a moment of our
+choosing, and on Windows too, where a thread that waits for a lock hears nothing of
+Ctrl-C. That task has one wait, which cannot be aborted. It answers an attempt by
+cancelling the runs, and raises afterwards what Trio has attempted to raise.
+
+The runs tell that task when they have begun and ended, by messages, and only that task
+decides to cancel them. A run that begins when others have failed already tells so too,
+and is cancelled then.
+
+A program that names cores has a reason to, and fails on a platform that cannot pin. A
+program that only wants all cores is the same everywhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Where instants and system time come from."""
+"""Where instants and system time come from.
+
+In Trio, a clock reads the clock of the run that activates it, and knows nothing else
+about instants; without Trio, it reads the system's. A `ClockControl` is a source of its
+own, see `testing/_virtual_time.py`: it offers that, and an alarm, by private attributes
+which the activation looks for. So the library need not import `testing`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,23 @@
-"""Timeouts that a clock's own timers drive, and those that say that the time was up."""
+"""Timeouts that a clock's own timers drive, and those that say that the time was up.
+
+On the run's own clock, a timeout is a scope of Trio's with a deadline. `move_on_after`
+and `move_on_at` return Trio's own, unchanged, unless the length is so short, beside the
+present, that rounding might swallow it. (Since Trio 0.27, the oldest that will do,
+these count from when they are entered and take `shield`.)
+
+Too slow is what has taken too long. Trio's `fail_after` looks at whether the scope has
+caught anything, so there cancelling by hand is a timeout. `ScopeTimeout` asks whether
+the deadline has come. The user may move that deadline, also when it has come and the
+block is being left. Trio's `Cancelled` tells whether a deadline has cancelled a scope,
+so the block asks that as well. Where Trio does not tell, a deadline that has been moved
+may have come before. In doubt, the block was too slow.
+
+A clock whose instants are not those of the run drives a timeout by a timer that cancels
+the scope. The timer knows whether it has cancelled the scope, so nothing has to be
+guessed. Like a scope of Trio's, such a timeout looks at the time once it has been
+entered: if it waited for its timer, a block that is too late would receive what is
+there already.
+"""
 
 from __future__ import annotations
 

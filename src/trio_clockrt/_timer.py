@@ -1,4 +1,19 @@
-"""A handle on something that is to happen later."""
+"""A handle on something that is to happen later.
+
+A pending timer is a key in the dictionary of its group: its number, `Timer._seq`. To
+set the timer again is to put in a new key, and to take out the old one, which leaves a
+dead entry in the queue. A timer that is reset to later, while its entry waits behind
+the alarm's deadline, takes the cheap way: it notes a new number in `Timer._detour`, and
+changes its key when the entry comes up. A shared clock has no such way, as another
+thread may look at the timer meanwhile.
+
+What can never fire holds nothing alive. A timer may be reset for as long as its group
+is open, so until then it keeps its function, arguments and context. An object whose
+timer calls its own method is a cycle, and the end of the block breaks that cycle. When
+the clock goes, groups that are open let go as well, at any moment and in any thread. So
+a timer reads its context first and its function last, and lets go in the opposite
+order: the code that fires a timer has all three, or a function that does nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""Timers that call a function: no tasks, and all of them end together."""
+"""Timers that call a function: no tasks, and all of them end together.
+
+A group is one dictionary of pending timers, by number: see `_timers.py`. To register
+puts a key into the dictionary before the entry goes into the queue, so a timer that
+comes up always has its key. To end the block takes all keys out.
+
+The group remembers timers that have fired or been cancelled, which may be reset, by
+weak references, so that these timers can let go of their functions as the block ends.
+The dead references are swept out when the list has doubled. Pending timers have no weak
+reference: it would be a quarter of a timer's memory, and a weak reference with a
+callback costs twice the time.
+"""
 
 from __future__ import annotations
 

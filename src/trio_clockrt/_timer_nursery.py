@@ -1,4 +1,23 @@
-"""Timers that live as long as a block, and become its child tasks if need be."""
+"""Timers that live as long as a block, and become its child tasks if need be.
+
+The nursery counts its children itself. It has to know when the last one ends: until
+then a child may register timers, and afterwards no task may. Trio has no public way to
+ask. With no children left, and no timers if it waits for these, the nursery closes in
+the same step. So there is no moment in which a timer is accepted and then lost.
+
+A cancelled nursery fires no timers, as a child that sleeps would not go on either. The
+nursery asks its own scope. A scope further out cannot be asked in public, short of a
+task that waits for being cancelled, and to save tasks is what timers are for. So there
+the end of the body, or its exit, notices.
+
+A callback's exception is raised again by a child task, which is the public way to put
+an exception into a nursery.
+
+Where the clock is driven elsewhere than in the nursery's run, a timer that comes up
+stays unclaimed. The clock's place posts the timer to the nursery's run, which claims
+and fires it, within the limits of a turn. So a timer can be cancelled until it fires
+there.
+"""
 
 from __future__ import annotations
 

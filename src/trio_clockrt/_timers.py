@@ -1,32 +1,59 @@
 """What is pending on a clock: to file, to cancel, to fire.
 
-Whatever waits has a number in the dictionary of its group, `Timers.tasks` for all that
-is no timer, and an entry in the queue: see `_queue.py`. The dictionaries may be changed
-by any thread that may use the clock, and at any moment, since each change is one step.
-Two things may not: the queue, beyond a `heappush`, and the deadline of the driver's
-alarm. These belong to one piece of code at a time, in the clock's place, which is
-`busy` then.
+Each timer, and each task or thread that waits, has a number. The number is a key in the
+dictionary of its group, which is `Timers.tasks` for all that is no timer, and it is in
+an entry of the queue: see `_queue.py`. To take the key out is to claim the entry. Each
+change of these dictionaries is one step, so any thread that may use the clock changes
+them, at any moment, and a timer fires once or is cancelled once. Two things need more
+care: the queue, beyond a `heappush`, and the deadline of the driver's alarm. One piece
+of code at a time works on these, in the clock's place, and sets the flag `busy`.
 
-So there is an *inbox*. What comes from another thread, or from a finalizer or a signal
-handler that has interrupted the one who is busy, is left there: an entry, to be filed;
-the deadline of an entry that has died; or None, to look at the alarm again. The one who
-is busy clears the flag first and looks into the inbox then. So either that look sees
-what was left, or what was left has seen that nothing is busy, and does the work itself.
+So there is an *inbox*, a deque. A thread elsewhere leaves a message there, and so does
+a finalizer or a signal handler that has interrupted the busy code. A message is an
+entry to be filed, the deadline of an entry that has died, or None: look at the alarm
+again. The busy code clears the flag first, and looks into the inbox then. So either
+that look finds the message, or the flag was clear already, and the sender of the
+message does the work.
 
-Another thread leaves its entry first, and then compares it with the alarm's deadline.
+Another thread leaves its message first, and then compares it with the alarm's deadline.
 The place moves that deadline first, and looks into the inbox then. If the look finds
-nothing, the deadline was moved before the entry was left, and so the other thread sees
-the new one, and tells the place. This takes two things of the threads: that a look at
-an empty deque and an `append` to it come one after the other, and that a thread sees
+nothing, the deadline was moved before the message was left. Then the other thread sees
+the new deadline, and tells the place. This takes two things of the threads: that a look
+at an empty deque and an `append` to it come one after the other, and that a thread sees
 what the other had done before. Without the GIL, the lock of the deque gives both, if
-both sides take it; so the last look calls `rotate(0)` before, which takes the lock and
-does nothing else. With the GIL, there is nothing to ask for.
+both sides take it. `bool` does not, so the last look calls `rotate(0)` before, which
+does nothing else. With the GIL there is nothing to ask for.
+
+A message is taken out of the inbox after it has been read. Outside of Trio, Ctrl-C may
+come in between, and a message that is read twice does no harm, while a lost one would
+be a timer that never fires. Several threads can leave more than one thread can read. So
+no code reads until the inbox is empty: it reads what was there when it began, and a
+thread that finds very many messages pauses for a moment. What another thread has set
+for now fires where its message is read, as to wake the driver's task takes two passes
+more of Trio's loop. (The usual way is a lock around the queue. But a finalizer may run
+under that lock and ask for it again, or for a lock of a thread that waits for this
+one.)
 
 A *pass* fires what was due when it began. It has a limit: the number of the last
 registration before it. What is registered later, for now or for the past, is set aside
 when it comes up, and goes back when the pass is over. So a callback that sets a timer
 for now cannot keep others waiting, and a pass may pause: the driver fires for a
-millisecond of its own clock, or so many timers, and other tasks get a turn.
+millisecond of its own clock, or so many timers, and other tasks get a turn. A caller
+that drives a clock decides about turns itself, so there a pass fires all.
+
+Outside of Trio, Ctrl-C may interrupt each line. What was going on is lost then, and
+nothing else: an entry that was taken out of the queue and not claimed goes back, and
+the pass ends. Whether the clock is in use is asked of the dictionaries, and never of a
+count.
+
+Tasks are woken in a second loop, `Timers.wake_sleepers`. The alarm calls that loop from
+inside Trio's loop, where no callback may run. So the driver's task need not go on for
+each wake-up: a delay of one task alone takes 10.6 us of CPU time in place of 18.3, and
+one of 100 tasks at once 3.4 in place of 3.7 (CPython 3.11).
+
+On a shared clock there is one lock more, `Timers.lock`, for a timer that changes
+together with its key: another thread may reset the timer at the same moment. No message
+is posted under that lock, as Trio takes a lock of its own for messages.
 """
 
 from __future__ import annotations
@@ -72,7 +99,7 @@ _MESSAGES = 1024
 _LOOKS = 4
 
 # A thread that leaves more than twice as many pauses each time, for so many seconds or
-# whatever is the least, as several threads can leave more than one can read.
+# the shortest sleep there is, as several threads can leave more than one can read.
 _PAUSE = 1e-6
 
 #: The number of the group of what is no timer.
@@ -125,7 +152,7 @@ class Alarm(Protocol):
     """What wakes the driver. While the driver is awake the deadline is ``-inf``."""
 
     deadline: float
-    # Whether timers are to remember where they were made, for those who report on them.
+    # Whether timers are to remember where they were made, which reports tell.
     notes_origins: bool
     # Whether to say when it has moved, and nothing is busy any more.
     tells: bool
@@ -334,8 +361,8 @@ class Timers:
     def _leave(self, what: Entry | float, when: float) -> None:
         self.inbox.append(what)
         if self.is_here():
-            return  # the one who is busy looks
-        # In this order: see above.
+            return  # the busy code, which this has interrupted, looks
+        # In this order: see the head of this file.
         deadline, crowd = self.alarm.deadline, len(self.inbox)
         urgent = when < deadline or (when == deadline and what is when)
         if urgent or crowd > _MESSAGES:
@@ -490,7 +517,7 @@ class Timers:
         self.turn(begin, now)
 
     def turn(self, begin: float, until: float | None = None) -> None:
-        """The same, for those who know that this is the place and the moment.
+        """The same, where it is certain that this is the place and the moment.
 
         Args:
             begin: The time now.

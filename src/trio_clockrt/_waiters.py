@@ -1,4 +1,14 @@
-"""A task, or a thread, that a timer wakes or the end of a clock."""
+"""A task, or a thread, that a timer wakes or the end of a clock.
+
+A waiter is claimed before it is woken: a key in a dictionary is taken out, see
+`_timers.py`. So a task is rescheduled once, whether its instant comes, the clock ends
+or Trio cancels the task. The abort function claims too. If it comes too late, it
+declines, as the task is being woken already.
+
+A task that waits for a clock of another place is woken by a message to the task's own
+run. Before such a waiter touches its task, it checks that the task's run is the current
+one.
+"""
 
 from __future__ import annotations
 
@@ -185,7 +195,7 @@ class EndWaiter:
     def abort(self, _: object) -> Abort:
         if self._timers.life.watchers.pop(self, self) is None:
             return Abort.SUCCEEDED
-        return Abort.FAILED  # as above
+        return Abort.FAILED  # the end has claimed it, and wakes it
 
     def _clock_gone(self) -> None:
         if self._timers.life.watchers.pop(self, self) is None:

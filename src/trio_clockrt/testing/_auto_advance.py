@@ -1,4 +1,8 @@
-"""Time that moves by a step with each reading."""
+"""Time that moves by a step with each reading.
+
+Only readings through a clock of this library count. Trio reads the clock of a run at
+moments of its own, which no test could count.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,38 @@
-"""When a whole Trio run has nothing to do, time goes to the next deadline at once."""
+"""When a whole Trio run has nothing to do, time goes to the next deadline at once.
+
+Trio asks the clock how long to wait only when no task is runnable, then looks for I/O,
+and then calls instruments. So without a task of its own, the control answers 0, or the
+threshold, and looks in the instrument whether a task was woken. If not, time jumps. The
+deadline that Trio has told the clock before may be out of date by then: the host of a
+guest run, a signal handler or a finalizer may have changed it. So a jump asks for the
+deadline anew. The only public way to ask is the statistics, which take longer the more
+sockets there are, and tell a difference to the present, which is no exact answer. So
+this is a look at Trio's inside, see `_trio_inside.py`.
+
+The control wakes the drivers of its run itself. It knows the earliest deadline of each
+driver that is asleep, and in the instrument, when time has got there, it rings: tasks
+are woken as by the alarm of a real clock. That saves two deadlines of Trio's and a pass
+of its loop for each virtual sleep. The library is tuned most here: a jump writes a
+number of its own and takes no lock, and asks Python's count of threads before Trio's.
+
+Callbacks come before Trio's own deadlines of the same instant. After the instrument,
+Trio reads the clock once, to see which deadlines have expired. Where the instrument has
+woken a driver, this one reading is the moment before Trio's next deadline. So Trio
+finds nothing expired, and looks again in the next pass, when callbacks have been
+called. No task has run meanwhile, and other threads read the right time. Each deadline
+is hidden only once, as callbacks may set timers for now without end. If several drivers
+are due at once, and one of their clocks has an open timer nursery, all is left to the
+drivers.
+
+Whether nothing will ever come is decided after I/O has been polled, like a jump: a
+message to the run may have come just before. Other threads and signals cannot be seen,
+so the error is an option, and `hold()` tells of them. Without that option, and where
+time can go nowhere, Trio waits for ten seconds at most, and then the control looks
+whether a task has gone on. That needs no thread, and costs nothing in a run that jumps.
+
+A defect of our own cannot be raised in an instrument: Trio would log it and go on. So
+it is kept, and raised when Trio asks next how long to wait.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,24 @@
-"""Whose code a task is in, and so which task is told of an error that none has made."""
+"""Whose code a task is in, and so which task is told of an error that none has made.
+
+An error that is found where no task runs reaches the program as Ctrl-C would: that
+nothing will ever wake the program, or a warning where warnings are errors. Raised in
+the clock it would be an internal error of Trio's, and the program could not clean up;
+in an instrument, Trio would log it and go on. Trio has no public way to raise something
+where a task waits, so this takes a look at its inside.
+
+The first task that is in the user's own code sees the error. That is the main task,
+unless a library has that one for itself: pytest-trio runs the test, and each fixture,
+in a child. An error in its main task would cancel the fixtures too, and they could not
+clean up. So a library's own tasks see none, as long as there is a task of the user's.
+If the first task has seen an error, and waits at the end of a nursery for a shielded
+child, the child is next.
+
+Trio cannot raise an error in a task that never waits. So a child that raises the error
+is started in the innermost nursery around such a task: the task is cancelled at its
+next checkpoint, and the error leaves the nursery as if the task had raised it. All that
+is public. A main task without any nursery sees no error, and only the terminal tells of
+it.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,16 @@ move is over when what had been due has fired. So a callback that moves the time
 time that it is called cannot keep a move from ending.
 
 A timer that is set for now again and again, or for a moment that is less than a
-nanosecond later, does keep it from ending, and so does a task that waits so. That is an
-error, which names the one to blame.
+nanosecond later, does keep a move from ending, and so does a task that waits so. That
+is an error, which names the timer or the task. `run_until_idle` counts deadlines, and
+not seconds: a loop that sleeps for a second each time would take hours to get to any
+number of seconds that a test may want.
+
+A move asks little at each deadline, as a simulation has millions. Which clocks are here
+is asked again only when one has been made, or has gone. While a timer fires, its clock
+tells nothing of a changed deadline, as the move looks at that next, and tells the other
+runs at the end. Nanoseconds are counted only where a caller needs them: a move to a
+deadline does not.
 """
 
 from __future__ import annotations

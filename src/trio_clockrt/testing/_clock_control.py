@@ -1,4 +1,9 @@
-"""The one handle on time."""
+"""The one handle on time: `ClockControl`, which a test has in hand.
+
+This file puts together what moves a control's time: `_virtual_time.py` counts it,
+`_autojump.py` moves it when the control's run is idle, `_stand_alone.py` elsewhere, and
+`_by_hand.py` as a test says. It checks what is passed, and hands it on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What wakes the driver of a clock whose time is under control."""
+"""What wakes the driver of a clock whose time is under control.
+
+A driver that sleeps is in a dictionary, where the code that moves the time finds it and
+its deadline. So to sleep takes no deadline of Trio's. The alarm tells that code of
+another deadline only while Trio waits, as otherwise the code is going to look.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """What moves the time, and rings."""
+    """What moves the time, and rings: an `Autojump` or a `StandAlone`."""
 
     # Whether it may have to be told that a driver waits for another instant.
     waiting: bool

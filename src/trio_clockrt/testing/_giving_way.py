@@ -1,4 +1,9 @@
-"""A run that jumps all the time gives other threads a turn."""
+"""A run that jumps all the time gives other threads a turn.
+
+That is at a jump, and at each deadline of `advance`, and no more than each 0.2 ms. To
+sleep takes some 65 microseconds on Linux, a jump ten; and at most jumps no other thread
+wants a turn, but there is no way to ask.
+"""
 
 from __future__ import annotations
 

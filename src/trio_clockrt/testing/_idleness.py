@@ -1,4 +1,10 @@
-"""When a Trio run has nothing to do, as far as a control is concerned."""
+"""When a Trio run has nothing to do, as far as a control is concerned.
+
+That is when no task is runnable, no task waits in `wait_all_tasks_blocked`, no `hold()`
+is open, and no task waits for what a worker thread does. A task that waits on a
+descriptor is given `io_grace` real seconds more. `Idleness` has the settings for this,
+and autojump, moves by hand and the watchers of other runs ask it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A guard in real time around what happens in virtual time."""
+"""A guard in real time around what happens in virtual time.
+
+The clock of the run is virtual, so a thread waits, and posts a message to the run. A
+task in the block may wait for a worker that waits for virtual time, so the guard also
+lets go of workers, see `_worker_threads.py`.
+"""
 
 from __future__ import annotations
 

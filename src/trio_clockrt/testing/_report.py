@@ -1,4 +1,9 @@
-"""What a program waits for, to show why it does not go on."""
+"""What a program waits for, to show why it does not go on.
+
+The report names the user's own lines: of each task, the innermost frame that is in no
+library, and of each timer, the function and where it was made. Tasks of one place are
+counted, and timers are listed as far as they come next.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,7 @@ class Reporter:
     """Tells people about a control and what the current run does with it.
 
     Args:
-        states: Of all clocks that the control drives.
+        states: Tells the timers of all clocks that the control drives.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ def _tasks() -> Iterator[str]:
 
 
 def threads_that_wait(states: Iterable[Timers]) -> list[int]:
-    """Those in `Clock.delay_blocking`, on clocks with these states."""
+    """Those in `Clock.delay_blocking`, on clocks with these timers."""
     waiters = [waiter for each in states for waiter in each.waiters()]
     return [waiter._thread for waiter in waiters if isinstance(waiter, ThreadWaiter)]
 

@@ -1,4 +1,28 @@
-"""What chance decides in a run, decided by a seed: the same each time."""
+"""What chance decides in a run, decided by a seed: the same each time.
+
+Trio leaves to chance in which order the tasks of a batch go on, with one source of
+random numbers for all runs in all threads. If a second global says so, Trio puts the
+batch in order first, by when the tasks were started, and then shuffles it. That is what
+makes a run repeat. A batch is collected from sets and in the order of addresses, but
+each of these is emptied in one go. (Such are the tasks of an event or a cancel scope,
+scopes with one deadline, and the tasks in `wait_all_tasks_blocked`.) Parking lots,
+locks, channels and `TrioToken.run_sync_soon` are queues. Cancellation goes through sets
+too, so abort functions are called in any order; those of Trio and of this library do
+not mind. There remains what comes from outside: when I/O and other threads wake a task,
+a `rate`, when the garbage collector runs, and what a program does in the order of a
+set, of which `Nursery.child_tasks` is one.
+
+Each control has a seed, and draws one if it is given none, so a run that fails can be
+repeated. All errors that name a clock of a control name the seed, as part of the name
+of the control's time. A note on each exception that leaves `trio.run` cannot be had:
+Trio calls a clock only for the time, and instruments see neither an exception nor the
+outcome of a task.
+
+While a seeded run is under way, objects that look at the current run are in the place
+of the two globals, so that other runs have what they had before: see `_trio_inside.py`.
+Each run begins with the seed again. So what happens in a test cannot depend on how many
+runs there were before.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""The clocks of a control that are not driven in the run whose clock the control is."""
+"""The clocks of a control that are not driven in the run whose clock the control is.
+
+Trio does not tell when a run is idle whose clock is another. So in each run that waits
+for the control, a system task finds out with `wait_all_tasks_blocked`, and then goes
+round once more to see, by an instrument, that no task was woken together with it: other
+tasks that wait for idleness go first. With several runs, time jumps when all are idle,
+and a run is idle until a task of it takes a step.
+
+What no task drives fires in the thread that made it: where `advance()` is called, or by
+a message to the run in which tasks wait. A callback that raises Ctrl-C, or the like, in
+such a message has no caller. So the program sees that exception where Ctrl-C would be
+raised, see `_blame.py`, as soon as the main task waits. Until then it is kept like a
+failure, as the block of its timers may end before.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +88,7 @@ class LoneAlarm(ManualAlarm):
         return None if run is self._over else run
 
     def fire(self, now: float) -> None:
-        """Fire what is due; what fails is kept in the state, and Ctrl-C leaves at once.
+        """Fire what is due; what fails is kept, and Ctrl-C leaves at once.
 
         The caller looks at the deadline afterwards, and tells others.
         """

@@ -1,4 +1,19 @@
-"""Virtual time that stands still although it should move: people are told."""
+"""Virtual time that stands still although it should move: people are told.
+
+While a task never waits, Trio does not ask the clock. So the instrument counts the
+passes of Trio's loop since Trio has asked last, and looks at the real clock each 32
+passes. The tasks that are about to go on at that moment are named.
+
+A callback that sets a timer for now, again and again, keeps the driver busy, whose name
+tells people nothing. So a report names the timers that are due. While a move by hand
+waits for the program to settle, timers that fire and passes of Trio's loop are counted;
+after 100,000 of both, the move ends with an error. (Very many timers of one instant are
+no chain: they fire in a few passes.) For this count, a run is idle only if no timer was
+due when Trio asked how long to wait.
+
+A run that nothing known will wake is told of after ten seconds. If a task has gone on
+by then, the ten seconds begin anew.
+"""
 
 from __future__ import annotations
 

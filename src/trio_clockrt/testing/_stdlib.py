@@ -1,4 +1,17 @@
-"""The standard library's wall clock, as a control has it."""
+"""The standard library's wall clock, as a control has it.
+
+time-machine, once it is patched in, calls `time_ns()` of the object that its `travel`
+hands out, for everything that tells the time. Its documented ways to move that object
+would have to be used at each move of the control, and could not follow a `rate`. So
+that method is replaced, in that one object. The present is read as a number, and what
+Python makes of it is Python's: a `datetime` that would be too far away is an error,
+`time.time()` is not. To read it is no reading through a clock, so it moves no time.
+
+time-machine patches no monotonic clock from 3.0 on, which the extra asks for. It leaves
+out `time.ctime()` and `time.asctime()`. These two are replaced in their module, and not
+inside Python: what ``from time import ctime`` has taken before stays real, which the
+documentation says.
+"""
 
 from __future__ import annotations
 

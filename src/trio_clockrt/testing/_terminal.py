@@ -1,4 +1,14 @@
-"""The person at the terminal, also while pytest captures output."""
+"""The person at the terminal, also while pytest captures output.
+
+Under pytest a warning is recorded, and shown when the test has ended, which a test that
+hangs does not. So a person is told on the real standard error. The plugin makes a copy
+of descriptor 2 while pytest does not capture, as faulthandler's plugin does, and this
+file looks for the plugin, which must not import the package.
+
+The filters of Python decide about this as well: the warning is issued with a function
+of our own in the place of `warnings.showwarning`, which Python calls for those that
+pass.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
 """What there is no public way to ask Trio. Nothing else looks at its inside.
 
-If a release of Trio moves something, it is here that it has to be found again.
+These are: who is runnable (which tasks, and whether the main task is), which task is
+the main one, which tasks wait for the others to block, the next deadline, whether
+Ctrl-C is pending, and what decides which task goes first. Two things are changed: a
+task that waits sees an error, and a seed takes the place of Trio's dice.
+
+If a release of Trio moves something, it is here that it has to be found again, and
+tests fail loudly until it is.
 """
 
 from __future__ import annotations

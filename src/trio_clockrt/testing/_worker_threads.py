@@ -1,4 +1,28 @@
-"""Whether a Trio run waits for something that a worker thread does."""
+"""Whether a Trio run waits for something that a worker thread does.
+
+Trio does not tell. But a task that waits for a worker is inside a function of Trio's,
+`to_thread.run_sync`, and its frames show that.
+
+A task that is cancelled waits for its worker thread all the same: that is Trio's rule,
+and a good one. But a worker that waits for virtual time, which waits for the worker,
+never comes back. So where a person has pressed Ctrl-C while time stands still for a
+worker, or the time of `fail_after_real` is up, or a deadlock has been proven, the task
+goes on, as if it had said `abandon_on_cancel=True`. Trio's function keeps two lists
+among its variables: which task a worker reports to, and what the cancellation would
+have raised. A system task takes the place of the first, and the task sees the second.
+Were there no such task, a worker that asks Trio for something afterwards, with
+`from_thread.run`, would crash the run; the system task hands such a request on in the
+way that Trio has for workers that have been abandoned.
+
+A task that is shielded has no second list entry. If it is in the same wait a second
+later, it is interrupted, by the look at Trio's inside that raises errors elsewhere:
+with what Ctrl-C raises, or with a `Cancelled` which another system task has been
+cancelled for, as no other code may make one.
+
+Ctrl-C is seen at one attribute of Trio's. (To put a signal handler in the place of
+Trio's would be public, but Trio restores its own only if it finds its own, and a
+program may look at the handler or change it.)
+"""
 
 from __future__ import annotations
 
