@@ -548,7 +548,8 @@ def test_a_thread_that_asks_too_late() -> None:
 def test_without_time_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "time_machine", None)
     with pytest.raises(
-        ImportError, match=r"needs time-machine.*`pip install 'time-machine >= 3.4, < 4'`"
+        ImportError,
+        match=r"needs time-machine.*`pip install 'time-machine >= 3.4, < 4'`",
     ):
         ClockControl().patch_stdlib()
 

@@ -323,11 +323,13 @@ class TimerGroup(Hinted, Uncopied):
 
     def _close(self) -> None:
         """No timer will ever be pending again. Idempotent."""
-        self._refuse_more()
         try:
+            self._refuse_more()
             self.cancel_timers()
         except KeyboardInterrupt:
-            self.cancel_timers()  # outside of Trio; nothing else would
+            # Outside of Trio, where no other code would do it.
+            self._refuse_more()
+            self.cancel_timers()
             raise
         finally:
             self._timers.life.groups.pop(self, None)
