@@ -104,7 +104,7 @@ class BySetTime(Manual):
         )
 
 
-class StandAlone(ByAdvance):
+class OtherClocks(ByAdvance):
     def __init__(self) -> None:
         self.control = ClockControl()
         self.clock = self.control.to_clock()
@@ -119,7 +119,7 @@ class StandAlone(ByAdvance):
 system_time = HandMovedTime(0.0)
 
 each_kind = pytest.mark.parametrize(
-    "kind", [Manual, ByTheDriver, SharedByTheDriver, ByAdvance, BySetTime, StandAlone]
+    "kind", [Manual, ByTheDriver, SharedByTheDriver, ByAdvance, BySetTime, OtherClocks]
 )
 
 

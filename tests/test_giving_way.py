@@ -195,7 +195,7 @@ def test_moves_sleep_now_and_then_where_there_are_other_threads(
     monkeypatch.setattr(f"{module}.GivingWay._sleep", lambda _, s: slept.append(s))
     monkeypatch.setattr(f"{module}.count_of_other_threads", lambda: others)
     monkeypatch.setattr(
-        "trio_clockrt.testing._by_hand.count_of_other_threads", lambda: others
+        "trio_clockrt.testing._stepper.count_of_other_threads", lambda: others
     )
     with suppress(Enough):
         move(beat)

@@ -128,7 +128,7 @@ class Scenario:
         for clock in self.clocks:
             assert not clock.alive
             life = clock._timers.life
-            assert life.dependents == life.watchers == {}
+            assert life.retainers == life.listeners == {}
         for driver in self.drivers:
             assert driver.statistics().pending == 0
         for timers in self.timers:

@@ -24,7 +24,7 @@ from trio_clockrt import (
     TimerGroup,
     open_clock,
 )
-from trio_clockrt.testing import ClockControl, _by_hand
+from trio_clockrt.testing import ClockControl, _stepper
 
 lengths = st.builds(
     lambda digits, power: digits * 10.0**power,
@@ -145,7 +145,7 @@ def test_a_callback_sets_itself_for_next_to_now(
     def again() -> None:
         timers.call_later(moment, again)
 
-    monkeypatch.setattr(_by_hand, "_MOST_PASSES", 2000)
+    monkeypatch.setattr(_stepper, "_MOST_PASSES", 2000)
     control = ClockControl()
     control.jump(start)
     with control.to_clock().timer_group() as timers:
@@ -288,7 +288,7 @@ def test_a_task_waits_for_next_to_nothing(
             assert control.current_time() < nextafter(2.8, 3) + 1e-9
             nursery.cancel_scope.cancel()
 
-    monkeypatch.setattr(_by_hand, "_MOST_STOPS", 1000)
+    monkeypatch.setattr(_stepper, "_MOST_STOPS", 1000)
     control = ClockControl()
     control.jump(2.8)
     trio.run(main, clock=control)

@@ -30,8 +30,9 @@ from undisturbed import undisturbed
 
 from trio_clockrt import Clock, ClockGone, InactiveClock, Timer, TimerGroup, open_clock
 from trio_clockrt.testing import ClockControl, _idleness
-from trio_clockrt.testing._by_hand import ByHand
-from trio_clockrt.testing._stand_alone import LoneAlarm, StandAlone
+from trio_clockrt.testing._caller_driven import CallerDrivenAlarm
+from trio_clockrt.testing._other_clocks import OtherClocks
+from trio_clockrt.testing._stepper import Stepper
 from trio_clockrt.testing._virtual_time import VirtualTime
 
 if sys.version_info < (3, 11):
@@ -190,7 +191,7 @@ def test_a_signal_handler_at_each_line_of_advance(what: str) -> None:
     """Here a trace function is the handler."""
     codes = {
         code
-        for kind in (ByHand, VirtualTime, StandAlone, LoneAlarm)
+        for kind in (Stepper, VirtualTime, OtherClocks, CallerDrivenAlarm)
         for method in vars(kind).values()
         if (code := getattr(method, "__code__", None)) is not None
     }
@@ -1424,7 +1425,7 @@ def test_a_timer_that_is_always_due(
     def again() -> None:
         timers.call_at(clock.instant() + when, again)
 
-    monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 1000)
+    monkeypatch.setattr("trio_clockrt.testing._stepper._MOST_PASSES", 1000)
     control = ClockControl(detect_deadlocks=True)
     clock = control.to_clock()
     message = (
@@ -1451,7 +1452,7 @@ def test_many_timers_at_one_instant_after_the_other() -> None:
     log: list[float] = []
     clock = (control := ClockControl()).to_clock()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 3)
+        monkeypatch.setattr("trio_clockrt.testing._stepper._MOST_PASSES", 3)
         with clock.timer_group() as timers:
             timers.call_later(1, again)
             control.advance(20)

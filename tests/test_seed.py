@@ -158,7 +158,7 @@ def test_who_looks_sees_the_seed() -> None:
 
 
 def test_an_endless_callback_names_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_clockrt.testing._by_hand._MOST_PASSES", 1000)
+    monkeypatch.setattr("trio_clockrt.testing._stepper._MOST_PASSES", 1000)
     control = ClockControl(seed=12345)
 
     def again() -> None:

@@ -47,7 +47,7 @@ def test_it_ends_as_a_task_begins_to_wait_for_that(moment: str) -> None:
     drivers = [driver]
     waiting = driver.wait_gone()
     del driver
-    clock._timers.life.watchers = watchers = Interrupted()
+    clock._timers.life.listeners = watchers = Interrupted()
     where = watchers.before_setting if moment == "before" else watchers.after_setting
     where.append(drivers.clear)
 

@@ -865,7 +865,7 @@ def test_the_next_run_begins_as_another_thread_finds_the_last_one_over(
 
     with clock.timer_group() as timers:
         timers.call_later(5, int)
-        monkeypatch.setattr("trio_clockrt.testing._stand_alone.post", post_to)
+        monkeypatch.setattr("trio_clockrt.testing._caller_driven.post", post_to)
         thread = threading.Thread(target=jump)
         thread.start()
         in_the_next_run.wait()

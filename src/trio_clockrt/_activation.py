@@ -41,7 +41,7 @@ class Activation:
         alarm: Alarm,
         current: Callable[[], object],
         *,
-        driven: bool,
+        has_driver_task: bool,
         shared: bool,
         on_run_clock: bool,
         name: str,
@@ -55,9 +55,13 @@ class Activation:
         self.affinity = affinity
         self.shared = shared
         self.timers = Timers(
-            source.now, Place(current), alarm, driven=driven, shared=shared
+            source.now,
+            Place(current),
+            alarm,
+            has_driver_task=has_driver_task,
+            shared=shared,
         )
-        if driven and shared:
+        if has_driver_task and shared:
             note_run(self.timers)
 
     def __str__(self) -> str:

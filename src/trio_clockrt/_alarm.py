@@ -50,7 +50,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from ._post import post
+from ._post import is_running, post
 from ._timers import Alarm
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class DriverAlarm(Alarm):
 
     def is_over(self) -> bool:
         """Whether the run has ended, and the driver in it will never wake up."""
-        return not post(self._token, int)
+        return not is_running(self._token)
 
     def tell(self, fn: Callable[[], object]) -> None:
         post(self._token, fn)
@@ -152,7 +152,7 @@ class TrioAlarm(DriverAlarm):
             self._scope.deadline = inf
             reschedule(self._task)
 
-    def ring(self) -> None:
+    def wake_due(self) -> None:
         """The deadline may have come."""
         timers = self._timers
         try:
@@ -199,7 +199,7 @@ class _Bell(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if -inf < self._alarm.deadline < inf:
-            self._alarm.ring()
+            self._alarm.wake_due()
 
 
 class ManualAlarm(Alarm):

@@ -42,7 +42,7 @@ from ._alarm import DriverAlarm
 from ._durations import to_instant
 from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
-from ._uncopied import Uncopied
+from ._no_copy import NoCopy
 from ._waiters import wait_for_end
 
 
@@ -76,7 +76,7 @@ class DriverStatistics:
 
 
 @hints
-class ClockDriver(Hinted, Uncopied):
+class ClockDriver(Hinted, NoCopy):
     """Advances the timers of one activation.
 
     `InactiveClock.activate` makes one and runs it in a system task, so there is

@@ -316,8 +316,8 @@ class InactiveClock(Hinted, Generic[S]):
         alarm = loop or ManualAlarm()
         if self._control is not None:
             source = self._control._time_source
-            alarm = self._control._make_lone_alarm(loop)
-        return activate_alone(
+            alarm = self._control._make_caller_driven_alarm(loop)
+        return activate_caller_driven(
             source,
             alarm,
             "activate_manual()",
@@ -479,7 +479,7 @@ class _Activation(AsyncBlock[tuple[Clock, ClockDriver]]):
             source,
             alarm,
             current_trio_token,
-            driven=True,
+            has_driver_task=True,
             shared=self._recipe._shared,
             on_run_clock=control in (None, run_clock),
             name=name,
@@ -549,7 +549,7 @@ class _OpenClock(AsyncBlock[Clock]):
         return await self._activation.__aexit__(exc_type, exc, traceback)
 
 
-def activate_alone(
+def activate_caller_driven(
     source: TimeSource,
     alarm: ManualAlarm,
     name: str,
@@ -562,7 +562,7 @@ def activate_alone(
         source,
         alarm,
         current_thread,
-        driven=False,
+        has_driver_task=False,
         shared=shared,
         on_run_clock=False,
         name=name,

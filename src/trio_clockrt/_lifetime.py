@@ -20,7 +20,7 @@ the dictionary after that. (For this order, and without the GIL, it takes no mor
 that a thread which sees a change of a dictionary also sees what the other thread had
 done before that change. The locks of dictionaries see to that.)
 
-`ClockDriver.wait_gone` is told of the end without being a use: a watcher, and no
+`ClockDriver.wait_gone` is told of the end without being a use: a listener, and no
 dependent.
 
 The end lets open groups go of what is the user's. A fork does not: in the child, groups
@@ -75,9 +75,9 @@ class Lifetime:
         self.wake_soon = wake_soon
         self.owners: dict[object, None] = {}
         # In the order in which they have come. What keeps the clock alive...
-        self.dependents: dict[Listener, None] = {}
+        self.retainers: dict[Listener, None] = {}
         # ...and what does not.
-        self.watchers: dict[Listener, None] = {}
+        self.listeners: dict[Listener, None] = {}
         # The groups that are open, whose timers hold what is the user's.
         self.groups: dict[TimerGroup, None] = {}
         self._because = ""
@@ -101,7 +101,7 @@ class Lifetime:
 
         (No task waits for an open `TimerGroup` without timers.)
         """
-        return bool(self.owners or self.dependents) or self._timers.any_pending()
+        return bool(self.owners or self.retainers) or self._timers.any_pending()
 
     def gone(self) -> ClockGone:
         """What to raise once the clock is gone."""
@@ -120,18 +120,18 @@ class Lifetime:
         if not self.owners:
             self.wake_soon()
 
-    def join(self, dependent: Listener) -> None:
-        """Keep the clock alive, and be told of its end, until `leave`."""
-        self._listen(self.dependents, dependent)
+    def retain(self, retainer: Listener) -> None:
+        """Keep the clock alive, and be told of its end, until `release`."""
+        self._add(self.retainers, retainer)
 
-    def leave(self, dependent: Listener) -> None:
+    def release(self, retainer: Listener) -> None:
         """Idempotent."""
-        if self.dependents.pop(dependent, self) is None:
+        if self.retainers.pop(retainer, self) is None:
             self.look_if_unused()
 
-    def watch(self, watcher: Listener) -> None:
+    def listen(self, listener: Listener) -> None:
         """Be told of the end, without keeping the clock alive."""
-        self._listen(self.watchers, watcher)
+        self._add(self.listeners, listener)
 
     def look_if_unused(self) -> None:
         """Nothing may use it any more, from now on: let the driver look."""
@@ -164,7 +164,7 @@ class Lifetime:
     def forget_run(self, run: TrioToken) -> None:
         """A Trio run is over, and has perhaps left something behind."""
         timers = self._timers
-        if timers.home == run:
+        if timers.made_in == run:
             self.end("the Trio run that activated it has ended")
         for listener in self._listeners(timers):
             if listener._run == run:
@@ -173,7 +173,7 @@ class Lifetime:
     def _listeners(self, timers: Timers) -> list[Listener]:
         # Each list is made in one step, as other threads may add and take out.
         tasks: list[Listener] = list(timers.tasks.values())
-        return tasks + list(self.dependents) + list(self.watchers)
+        return tasks + list(self.retainers) + list(self.listeners)
 
     def forked(self) -> None:
         """This is a child of the process with the driver, and nothing but a copy.
@@ -189,10 +189,10 @@ class Lifetime:
         timers = self._timers
         timers.place = None
         timers.forked()
-        self.dependents, self.watchers = {}, {}
+        self.retainers, self.listeners = {}, {}
         self.wake_soon = int
 
-    def _listen(self, listeners: dict[Listener, None], listener: Listener) -> None:
+    def _add(self, listeners: dict[Listener, None], listener: Listener) -> None:
         listeners[listener] = None
         if not self.alive:
             # It has ended just now, perhaps without seeing this one.

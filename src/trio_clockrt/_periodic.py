@@ -25,10 +25,10 @@ from trio.lowlevel import (
 
 from ._durations import to_period
 from ._hints import Hinted, hints
+from ._no_copy import NoCopy
 from ._post import post
 from ._timers import Timers
 from ._typing import Self
-from ._uncopied import Uncopied
 from ._waiters import TaskWaiter
 
 _USAGE = "`async for tick in clock.periodic(period):`"
@@ -145,7 +145,7 @@ class _TickWaiter(TaskWaiter):
 
 
 @hints
-class PeriodicTimer(Hinted, Uncopied):
+class PeriodicTimer(Hinted, NoCopy):
     """An async iterator that ticks once per period; made by `Clock.periodic`.
 
     Each tick yields the instant it was scheduled for. The grid of ticks starts when

@@ -28,6 +28,16 @@ def post(token: TrioToken, fn: Callable[[], object]) -> bool:
     return True
 
 
+def wake_run(run: TrioToken) -> None:
+    """Let it look at its deadlines again, if it may be waiting for I/O."""
+    post(run, int)
+
+
+def is_running(run: TrioToken) -> bool:
+    """Whether it has not ended, or crashed. (This wakes it.)"""
+    return post(run, int)
+
+
 def current_run() -> TrioToken | None:
     """Where to post what is to be done here; None outside of Trio."""
     try:

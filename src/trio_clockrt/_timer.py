@@ -34,14 +34,14 @@ import trio_clockrt
 from ._callbacks import call, check_result
 from ._durations import later, to_seconds
 from ._hints import Hinted, hints
-from ._uncopied import Uncopied
+from ._no_copy import NoCopy
 
 if TYPE_CHECKING:
     from ._periodic import Grid
 
 
 @hints
-class Timer(Hinted, Uncopied):
+class Timer(Hinted, NoCopy):
     """A timer of a `TimerGroup` or a `TimerNursery`, which make them.
 
     A timer belongs to its group until the group's block ends, and it can be used

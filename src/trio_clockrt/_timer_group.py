@@ -29,11 +29,11 @@ from ._callbacks import check_callback
 from ._durations import later, to_instant, to_seconds
 from ._errors import ClockGone, raise_failures
 from ._hints import Hinted, hints
+from ._no_copy import NoCopy
 from ._periodic import MissedTick, make_grid
 from ._post import current_run
 from ._timer import PeriodicCallback, Timer
 from ._typing import TypeVarTuple, Unpack
-from ._uncopied import Uncopied
 
 ArgsT = TypeVarTuple("ArgsT")
 
@@ -44,7 +44,7 @@ _NO_LOCK = nullcontext()
 
 
 @hints
-class TimerGroup(Hinted, Uncopied):
+class TimerGroup(Hinted, NoCopy):
     """Timers that call functions. Where there is Trio, see `TimerNursery`.
 
     `Clock.timer_group` opens one, for clocks that no Trio task drives. An exception of
@@ -377,7 +377,7 @@ class TimerGroupBlock(SyncBlock[TimerGroup, None]):
 
     def __init__(self, activation: Activation) -> None:
         activation.timers.check()
-        if activation.timers.driven:
+        if activation.timers.has_driver_task:
             raise RuntimeError(
                 "a Trio task drives this clock, and no caller would see the exceptions "
                 "of its callbacks: use `async with clock.open_timers() as timers:`. "

@@ -269,14 +269,14 @@ class TimerNursery(TimerGroup):
 
     def _clock_gone(self) -> None:
         life = self._timers.life
-        if life.dependents.pop(self, self) is not None:
+        if life.retainers.pop(self, self) is not None:
             return
         exc = life.gone()
         self._raise_in_child(_raise_unless_cancelled, exc, "timers of the gone clock")
 
     def _close(self) -> None:
         super()._close()
-        self._timers.life.leave(self)
+        self._timers.life.release(self)
 
     def _give_up(self) -> None:
         self._refuse_more()
@@ -351,7 +351,7 @@ class TimerNurseryBlock(AsyncBlock[TimerNursery]):
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         self._timers = TimerNursery(self._activation, nursery, run)
-        timers.life.join(self._timers)
+        timers.life.retain(self._timers)
         return self._timers
 
     @enable_ki_protection

@@ -187,7 +187,7 @@ class Timers:
         now: Tells the instant.
         place: Where this is.
         alarm: What wakes the driver.
-        driven: Whether a Trio task drives the clock.
+        has_driver_task: Whether a Trio task drives the clock, or else a caller.
         shared: Whether it may be used anywhere, and not only in its place.
     """
 
@@ -197,16 +197,16 @@ class Timers:
         place: Place,
         alarm: Alarm,
         *,
-        driven: bool,
+        has_driver_task: bool,
         shared: bool,
     ) -> None:
         self.now = now
         self.alarm = alarm
-        self.driven = driven
+        self.has_driver_task = has_driver_task
         # Whether only tasks of the driver's own run can wait.
-        self.in_one_run = driven and not shared
+        self.in_one_run = has_driver_task and not shared
         self.is_here = place.is_here
-        self.home = place.this
+        self.made_in = place.this
         # What tells whether timers may be used here, compared with...
         self.current: Callable[[], object] = place.current
         # ...this, which is None once the clock is gone.
@@ -254,7 +254,7 @@ class Timers:
             + (
                 "and in that Trio run. From a worker thread, use "
                 "trio.from_thread.run_sync(); in another run, activate another clock. "
-                if self.driven
+                if self.has_driver_task
                 else "whose loop calls advance_timers(). "
             )
             + "A clock for many threads comes from InactiveClock.new_shared()"
@@ -277,7 +277,7 @@ class Timers:
         """Refuse, unless the driver may be used here and now."""
         self.check()
         if self.lock and not self.is_here():
-            place = "Trio run" if self.driven else "thread"
+            place = "Trio run" if self.has_driver_task else "thread"
             raise RuntimeError(
                 "the driver of a shared clock can only be used where the clock was "
                 f"activated, in that {place}; the clock itself can be used anywhere"
@@ -342,7 +342,7 @@ class Timers:
         if self.lock and not self.is_here():
             # (One is enough: to count them exactly is not worth a message each.)
             # (Nothing makes a loop that is not Trio's sleep for longer.)
-            self._leave(filed, filed if self.driven else nan)
+            self._leave(filed, filed if self.has_driver_task else nan)
             return
         queue = self.queue
         queue.dead += how_many
@@ -367,9 +367,9 @@ class Timers:
         urgent = when < deadline or (when == deadline and what is when)
         if urgent or crowd > _MESSAGES:
             self.alarm.tell(self.read)
-            if self.driven and crowd > 2 * _MESSAGES:
+            if self.has_driver_task and crowd > 2 * _MESSAGES:
                 sleep(_PAUSE)
-        elif not (self.driven or self.life.owners):
+        elif not (self.has_driver_task or self.life.owners):
             # That was perhaps the last thing to wait for: only the driver can tell.
             self.alarm.wake_soon()
 
@@ -584,7 +584,7 @@ class Timers:
                     if self.place is None:
                         return  # a callback has forked this process off, say
                     reading = self.now()
-                    if self.driven and (
+                    if self.has_driver_task and (
                         done >= TIMERS_PER_TURN or reading - begin > SECONDS_PER_TURN
                     ):
                         return

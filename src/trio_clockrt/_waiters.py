@@ -47,7 +47,7 @@ def who_waits(timers: Timers) -> tuple[Task, TrioToken | None]:
         task = current_task()
     except RuntimeError:
         message = "only a Trio task can wait for a clock"
-        if not timers.driven:
+        if not timers.has_driver_task:
             message += (
                 ". Outside of Trio, set a timer: "
                 "`with clock.timer_group() as timers:`, and timers.call_later()"
@@ -193,16 +193,16 @@ class EndWaiter:
         self._task, self._run = who_waits(timers)
 
     def abort(self, _: object) -> Abort:
-        if self._timers.life.watchers.pop(self, self) is None:
+        if self._timers.life.listeners.pop(self, self) is None:
             return Abort.SUCCEEDED
         return Abort.FAILED  # the end has claimed it, and wakes it
 
     def _clock_gone(self) -> None:
-        if self._timers.life.watchers.pop(self, self) is None:
+        if self._timers.life.listeners.pop(self, self) is None:
             reschedule(self._task)
 
     def _give_up(self) -> None:
-        self._timers.life.watchers.pop(self, None)
+        self._timers.life.listeners.pop(self, None)
 
 
 class _AnyThread:
@@ -257,7 +257,7 @@ async def wait_for_end(timers: Timers) -> None:
         waiter = EndWaiter(timers)
         # From here on it is told, but the clock may have gone just before.
         if timers.life.alive:
-            timers.life.watch(waiter)
+            timers.life.listen(waiter)
             await wait_task_rescheduled(waiter.abort)
             return
     await checkpoint()

@@ -46,13 +46,13 @@ from weakref import ref
 import trio
 from trio.lowlevel import add_instrument, current_trio_token
 
-from .._post import current_run, post
+from .._post import current_run, wake_run
 from ._blame import raise_in_program
 from ._control_alarm import ControlAlarm
 from ._report import nothing_moves_to, threads_that_wait, workers_wait_for
 from ._stand_still import PASSES, SILENT
 from ._trio_inside import (
-    anybody_waits_for_idleness,
+    is_idleness_awaited,
     next_deadline,
     next_deadline_if_idle,
 )
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     from .._timers import Timers
     from ._idleness import Idleness
+    from ._other_clocks import OtherClocks
     from ._report import Reporter
-    from ._stand_alone import StandAlone
     from ._stand_still import NothingHappens, TasksGoOn
     from ._virtual_time import VirtualTime
 
@@ -112,7 +112,7 @@ class Autojump(trio.abc.Instrument):
         self,
         time: VirtualTime,
         idleness: Idleness,
-        others: StandAlone,
+        others: OtherClocks,
         real: Callable[[], float],
         reporter: Reporter,
     ) -> None:
@@ -182,7 +182,7 @@ class Autojump(trio.abc.Instrument):
     def alarm_moved(self, _: float) -> None:
         """While Trio waits: by a host, by a signal handler or a finalizer."""
         self._first = None
-        post(self._run, int)
+        wake_run(self._run)
 
     def next_deadline(self) -> float:
         """The earliest deadline, of Trio's or of a clock in this run."""
@@ -216,7 +216,7 @@ class Autojump(trio.abc.Instrument):
             and not idleness.io_grace
             # Python knows far sooner than Trio that there is no other thread at all.
             and not count_of_other_threads()
-            and not anybody_waits_for_idleness()
+            and not is_idleness_awaited()
         ):
             self._jump_at, self._look_twice, self._rests = -inf, False, False
             return 0.0
@@ -236,7 +236,7 @@ class Autojump(trio.abc.Instrument):
             idleness.threshold >= seconds
             or deadline == inf
             or idleness.holds
-            or anybody_waits_for_idleness()
+            or is_idleness_awaited()
         ):
             if seconds == inf and idleness.detect_deadlocks and self._is_forever():
                 # Unless I/O, which is to be looked for now, wakes a task.
@@ -311,7 +311,7 @@ class Autojump(trio.abc.Instrument):
                     self._let_trio_read(now)  # which is a moment later by itself
             others = self._others
             if others.newest is not None and others.next_deadline() <= now:
-                others.ring()  # as time may also have come there by itself
+                others.wake_due()  # as time may also have come there by itself
             if first <= now:
                 asleep = tuple(self._asleep)
                 # No task goes on before a callback that is due on any of the clocks.
@@ -364,10 +364,10 @@ class Autojump(trio.abc.Instrument):
                 self._raise_deadlock(deadline)
         else:
             self._time.reach(deadline)
-            self._others.ring()
+            self._others.wake_due()
 
     def _is_forever(self) -> bool:
-        if anybody_waits_for_idleness():
+        if is_idleness_awaited():
             return False
         states = [*self.states(), *self._others.states()]
         return self._idleness.is_forever(threads_that_wait(states))
@@ -395,7 +395,7 @@ class Autojump(trio.abc.Instrument):
 def _with_callbacks(asleep: Iterable[ControlAlarm], now: float) -> bool:
     """Whether more than one driver is due, and there may be callbacks among that."""
     due = [alarm.timers for alarm in asleep if alarm.deadline <= now]
-    return len(due) > 1 and any(timers.life.dependents for timers in due)
+    return len(due) > 1 and any(timers.life.retainers for timers in due)
 
 
 class _AfterRun(trio.abc.Instrument):

@@ -1,8 +1,8 @@
 """The one handle on time: `ClockControl`, which a test has in hand.
 
 This file puts together what moves a control's time: `_virtual_time.py` counts it,
-`_autojump.py` moves it when the control's run is idle, `_stand_alone.py` elsewhere, and
-`_by_hand.py` as a test says. It checks what is passed, and hands it on.
+`_autojump.py` moves it when the control's run is idle, `_other_clocks.py` elsewhere,
+and `_stepper.py` as a test says. It checks what is passed, and hands it on.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from .._durations import (
     to_step,
 )
 from .._hints import Hinted, hints, hints_of_calls
-from .._inactive_clock import activate_alone
-from .._post import post
+from .._inactive_clock import activate_caller_driven
+from .._no_copy import NoCopy
+from .._post import wake_run
 from .._simple_clock import SimpleClock
-from .._uncopied import Uncopied
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
-from ._by_hand import ByHand, moves_nothing
+from ._caller_driven import CallerDrivenAlarm, CallerDrivenLoopAlarm
 from ._idleness import Hold, Idleness
+from ._other_clocks import OtherClocks
 from ._real_timeout import RealTimeout
 from ._report import Reporter, nothing_moves_to
 from ._seed import SeededSchedule, check_seed, draw_seed
-from ._stand_alone import LoneAlarm, LoneLoopAlarm, StandAlone
 from ._stdlib import StdlibPatch
+from ._stepper import Stepper, moves_nothing
 from ._virtual_time import EPOCH, VirtualTime
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Real:
 
 
 @hints
-class ClockControl(Hinted, Uncopied, trio.abc.Clock):
+class ClockControl(Hinted, NoCopy, trio.abc.Clock):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
@@ -166,7 +167,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         self._idleness.io_grace = to_finite_seconds(io_grace, "io_grace")
         self._idleness.ignore_threads = _flag(ignore_threads, "ignore_threads")
         self._idleness.detect_deadlocks = _flag(detect_deadlocks, "detect_deadlocks")
-        self._others = StandAlone(self._time, self._idleness, self._wake_run)
+        self._others = OtherClocks(self._time, self._idleness, self._wake_run)
         self._autojump = Autojump(
             self._time, self._idleness, self._others, self._real_time, self._reporter
         )
@@ -176,7 +177,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         limit = to_seconds(auto_advance_limit, "auto_advance_limit")
         if step:
             self._time_source = AutoAdvance(self._time, step, limit, self._moved)
-        self._by_hand = ByHand(
+        self._stepper = Stepper(
             self._time,
             self._idleness,
             self._others,
@@ -301,7 +302,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         step = self._forward(seconds)
         self._check_moves_something()
         self._time.add(step)
-        self._by_hand.arrive()
+        self._stepper.arrive()
 
     def advance(self, seconds: float | timedelta) -> None:
         """Move the time forward, from deadline to deadline where that is possible.
@@ -348,7 +349,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         """
         step = self._forward(seconds)
         self._check_moves_something()
-        self._by_hand.advance(step)
+        self._stepper.advance(step)
 
     @enable_ki_protection
     async def run_for(self, seconds: float | timedelta) -> None:
@@ -396,7 +397,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             60.0
         """
         self._used = True
-        await self._by_hand.run_for(self._forward(seconds))
+        await self._stepper.run_for(self._forward(seconds))
 
     @enable_ki_protection
     async def run_until(self, instant: float) -> None:
@@ -423,7 +424,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             3.5
         """
         self._used = True
-        await self._by_hand.run_until(to_finite_instant(instant, "instant"))
+        await self._stepper.run_until(to_finite_instant(instant, "instant"))
 
     @enable_ki_protection
     async def run_until_idle(self, *, limit: int = 100_000) -> None:
@@ -453,7 +454,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             30.0
         """
         self._used = True
-        await self._by_hand.run_until_idle(to_count(limit, "limit"))
+        await self._stepper.run_until_idle(to_count(limit, "limit"))
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep time from jumping by itself, with ``with``.
@@ -541,7 +542,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         when = _aware(when, "when")
         self._check_moves_something()
         self._time.set_system_time(when)
-        self._by_hand.arrive()
+        self._stepper.arrive()
 
     def adjust_system_time(self, seconds: float | timedelta) -> None:
         """Step the system time alone, as NTP or an operator does it.
@@ -626,8 +627,10 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         for alarm in self._others.here():
             if alarm.driver is not None and alarm.timers.life.alive:
                 return Clock(alarm.activation)
-        alarm = self._make_lone_alarm()
-        clock, alarm.driver = activate_alone(self._time_source, alarm, "to_clock()")
+        alarm = self._make_caller_driven_alarm()
+        clock, alarm.driver = activate_caller_driven(
+            self._time_source, alarm, "to_clock()"
+        )
         return clock
 
     def to_simple_clock(self) -> SimpleClock:
@@ -700,11 +703,13 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
             return self._autojump.make_alarm()
         return self._others.make_alarm()
 
-    def _make_lone_alarm(self, loop: LoopAlarm | None = None) -> LoneAlarm:
+    def _make_caller_driven_alarm(
+        self, loop: LoopAlarm | None = None
+    ) -> CallerDrivenAlarm:
         self._used = self._tells = True
         if loop is not None:
-            return LoneLoopAlarm(self._others, loop)
-        return LoneAlarm(self._others)
+            return CallerDrivenLoopAlarm(self._others, loop)
+        return CallerDrivenAlarm(self._others)
 
     def _await_threads(self) -> AbstractContextManager[None]:
         """A `hold` that lets time jump: only, what seems to be a deadlock is none."""
@@ -717,7 +722,7 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
         return [*self._autojump.states(), *self._others.states()]
 
     def _why_it_is_slow(self) -> str:
-        deadline = self._by_hand.next_deadline()
+        deadline = self._stepper.next_deadline()
         # What lets the program run by hand holds.
         moves = self.rate or self.autojump_threshold < inf or self._idleness.holds
         stuck = not moves and self._time.now() < deadline < inf
@@ -731,14 +736,14 @@ class ClockControl(Hinted, Uncopied, trio.abc.Clock):
     def _moved(self) -> None:
         self._idleness.giving_way.give_way()
         self._wake_run()
-        self._others.ring()
-        self._by_hand.time_has_moved()
+        self._others.wake_due()
+        self._stepper.time_has_moved()
 
     def _wake_run(self) -> None:
         """Let the run look at its deadlines again, if it may be waiting for I/O."""
         run = self._others.own_run
         if run is not None and not _is_in_a_task_of(run):
-            post(run, int)
+            wake_run(run)
 
     def __repr__(self) -> str:
         return f"<ClockControl, instant {self._time.now():.6f}, seed {self._seed}>"

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .._timers import Timers
 
 
-class Keeper(Protocol):
-    """What moves the time, and rings: an `Autojump` or a `StandAlone`."""
+class TimeMover(Protocol):
+    """What moves the time, and rings: an `Autojump` or a `OtherClocks`."""
 
     # Whether it may have to be told that a driver waits for another instant.
     waiting: bool
@@ -35,29 +35,29 @@ class Keeper(Protocol):
 
 
 class ControlAlarm(DriverAlarm):
-    """Sleeps until the keeper, which moves the time, rings.
+    """Sleeps until the mover, which moves the time, rings.
 
     Args:
         asleep: Where it is to be found, while the driver sleeps.
-        keeper: What will ring.
+        mover: What will ring.
     """
 
     _task: Task
     timers: Timers
 
-    def __init__(self, asleep: dict[ControlAlarm, None], keeper: Keeper) -> None:
+    def __init__(self, asleep: dict[ControlAlarm, None], mover: TimeMover) -> None:
         super().__init__()
         self._asleep = asleep
-        self._keeper = keeper
-        self.notes_origins = keeper.notes_origins
+        self._mover = mover
+        self.notes_origins = mover.notes_origins
 
     def bind(self, timers: Timers) -> None:
         self.timers = timers
 
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline
-        if self._keeper.waiting:
-            self._keeper.alarm_moved(self.deadline)
+        if self._mover.waiting:
+            self._mover.alarm_moved(self.deadline)
 
     def wake(self) -> None:
         if self.deadline != -inf:

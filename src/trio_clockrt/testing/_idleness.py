@@ -33,7 +33,7 @@ from trio.lowlevel import (
 from trio.testing import wait_all_tasks_blocked
 
 from .._block import SyncBlock
-from .._post import post
+from .._post import is_running, post
 from ._blame import raise_in_program
 from ._giving_way import GivingWay
 from ._stand_still import NothingHappens, TasksGoOn, WorkersAreBusy
@@ -296,7 +296,7 @@ async def settle_run(run: TrioToken, idleness: Idleness) -> None:
             post(here, settled.set)
 
     if post(run, begin):
-        while not settled.is_set() and post(run, int):
+        while not settled.is_set() and is_running(run):
             # Trio does not promise to call what is posted to a run that ends.
             await trio.to_thread.run_sync(sleep, 0.001)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # the run alive, also if its host has dropped it.)
 
 
-def anybody_waits_for_idleness() -> bool:
+def is_idleness_awaited() -> bool:
     """Whether a task of this run is in `trio.testing.wait_all_tasks_blocked`."""
     return bool(GLOBAL_RUN_CONTEXT.runner.waiting_for_idle)
 

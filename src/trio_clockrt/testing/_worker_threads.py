@@ -47,7 +47,7 @@ from trio.lowlevel import (
 )
 from trio.testing import active_thread_count
 
-from .._post import post
+from .._post import post, wake_run
 from ._await_chain import frames_of
 from ._blame import outwards, with_children
 from ._report import all_tasks
@@ -193,7 +193,7 @@ class AbandonWorkers(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         if abandon_workers(self._tasks()):
-            post(self._run, int)  # as it is about to wait
+            wake_run(self._run)  # as it is about to wait
 
     def after_run(self) -> None:
         self._timer.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 
-class Uncopied:
+class NoCopy:
     """Base class of what belongs to one activation, or to one control.
 
     Python would copy the object and leave what it belongs to as it is.

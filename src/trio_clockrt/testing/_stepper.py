@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from .._timers import Timers
     from ._autojump import Autojump
     from ._idleness import Idleness
+    from ._other_clocks import OtherClocks
     from ._report import Reporter
-    from ._stand_alone import StandAlone
     from ._virtual_time import Moment, VirtualTime
 
 # How often timers may fire one after the other, and how many deadlines a program may
@@ -58,7 +58,7 @@ _deadline = attrgetter("deadline")
 _Failures = list[tuple[Any, BaseException]]
 
 
-class ByHand:
+class Stepper:
     """Moves the time, and lets timers and tasks do what is due on the way.
 
     Args:
@@ -71,7 +71,7 @@ class ByHand:
         self,
         time: VirtualTime,
         idleness: Idleness,
-        others: StandAlone,
+        others: OtherClocks,
         autojump: Autojump,
         moved: Callable[[], None],
         settings_changed: Callable[[], None],
