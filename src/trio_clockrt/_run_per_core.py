@@ -30,7 +30,7 @@ from contextlib import ExitStack, nullcontext
 from contextvars import copy_context
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 from trio.lowlevel import (
@@ -49,6 +49,7 @@ from ._clock import Clock
 from ._inactive_clock import InactiveClock
 from ._post import current_run, post
 from ._processors import can_pin
+from ._time_source import TimeControl
 from ._typing import TypeVarTuple, Unpack
 from ._waiters import is_in_worker_thread
 
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT, TrioToken
 
-    from .testing import ClockControl
 
 ArgsT = TypeVarTuple("ArgsT")
 T = TypeVar("T")
@@ -239,12 +239,11 @@ class _Team(Generic[T]):
         does not take it for a deadlock that here nothing happens.
         """
         clock = current_clock()
-        if not hasattr(clock, "_make_alarm"):
+        if not isinstance(clock, TimeControl):
             return nullcontext()
-        control = cast("ClockControl", clock)
-        if self._inactive._control is control:
-            return control._await_threads()
-        return control.hold()
+        if self._inactive._control is clock:
+            return clock._await_threads()
+        return clock.hold()
 
     def _results(self) -> list[T]:
         failures = [run.error for run in self.runs if run.error is not None]

@@ -2,20 +2,26 @@
 
 In Trio, a clock reads the clock of the run that activates it, and knows nothing else
 about instants; without Trio, it reads the system's. A `ClockControl` is a source of its
-own, see `testing/_virtual_time.py`: it offers that, and an alarm, by private attributes
-which the activation looks for. So the library need not import `testing`.
+own, see `testing/_virtual_time.py`. To the library it is a `TimeControl`, which offers
+its time and alarms. So the library need not import `testing`.
 """
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
+
+import trio
 
 from ._freezegun import check_not_frozen
 
 if TYPE_CHECKING:
-    import trio
+    from contextlib import AbstractContextManager
+
+    from ._alarm import DriverAlarm, ManualAlarm
+    from ._foreign_loop import LoopAlarm
 
 
 class TimeSource(Protocol):
@@ -53,3 +59,25 @@ class RunSource(SystemSource):
         if self.name == "SystemClock":
             self.name = "system"
             check_not_frozen(run_clock)
+
+
+class TimeControl(trio.abc.Clock):
+    """What moves time, and so wakes the drivers of the clocks that have this time."""
+
+    _time_source: TimeSource
+
+    @abstractmethod
+    def _make_alarm(self) -> DriverAlarm:
+        """Of a clock that a task drives, in this run."""
+
+    @abstractmethod
+    def _make_caller_driven_alarm(self, loop: LoopAlarm | None = None) -> ManualAlarm:
+        """Of a clock that no task drives."""
+
+    @abstractmethod
+    def hold(self) -> AbstractContextManager[object]:
+        """Time does not move by itself meanwhile."""
+
+    @abstractmethod
+    def _await_threads(self) -> AbstractContextManager[object]:
+        """The same, but time may jump: what seems to be a deadlock is none."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection
 
+from .._activating import activate_caller_driven
 from .._clock import Clock
 from .._durations import (
     to_count,
@@ -26,10 +27,10 @@ from .._durations import (
     to_step,
 )
 from .._hints import Hinted, hints, hints_of_calls
-from .._inactive_clock import activate_caller_driven
 from .._no_copy import NoCopy
 from .._post import wake_run
 from .._simple_clock import SimpleClock
+from .._time_source import TimeControl
 from ._auto_advance import AutoAdvance
 from ._autojump import Autojump
 from ._caller_driven import CallerDrivenAlarm, CallerDrivenLoopAlarm
@@ -59,7 +60,7 @@ class _Real:
 
 
 @hints
-class ClockControl(Hinted, NoCopy, trio.abc.Clock):
+class ClockControl(Hinted, NoCopy, TimeControl):
     """A clock for a Trio run that moves only as you tell it.
 
     It drives everything in the run that has to do with time: Trio's own sleeps and
