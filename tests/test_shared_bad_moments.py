@@ -29,16 +29,15 @@ if sys.version_info < (3, 11):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_it_ends_as_somebody_begins_to_wait(moment: str) -> None:
+def test_it_ends_as_a_thread_begins_to_wait(moment: str) -> None:
     clock, driver = InactiveClock.new_shared().activate_manual()
-    drivers = [driver]
-    del driver
     clock._timers.tasks = tasks = Interrupted()
     where = tasks.before_setting if moment == "before" else tasks.after_setting
-    where.append(drivers.clear)
+    where.append(partial(clock._timers.life.end, "by now"))
     with pytest.raises(ClockGone):
         in_thread(partial(clock.delay_blocking, inf))
     assert not tasks
+    assert driver.next_deadline is None
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
