@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +33,7 @@ from ._clock import Clock
 from ._driver import ClockDriver, DriverTask
 from ._place import current_thread
 from ._time_source import RunSource, TimeControl, TimeSource
+from ._without_gil import made_for_no_thread
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -166,6 +168,7 @@ def activate_caller_driven(
         name=name,
         affinity=affinity,
     )
-    driver = make_driver(activation)
+    make = partial(make_driver, activation)
+    driver = made_for_no_thread(make) if shared else make()
     alarm.bind(driver, activation)
     return _pair(Clock(activation), driver)

@@ -175,9 +175,10 @@ class Autojump(trio.abc.Instrument):
         self._others.settings_changed()
 
     def make_alarm(self) -> ControlAlarm:
-        alarm = ControlAlarm(self._asleep, self)
+        return ControlAlarm(self._asleep, self)
+
+    def add_driven(self, alarm: ControlAlarm) -> None:
         self._alarms.append(ref(alarm, self._alarms.remove))
-        return alarm
 
     def alarm_moved(self, _: float) -> None:
         """While Trio waits: by a host, by a signal handler or a finalizer."""
@@ -313,7 +314,7 @@ class Autojump(trio.abc.Instrument):
             if others.newest is not None and others.next_deadline() <= now:
                 others.wake_due()  # as time may also have come there by itself
             if first <= now:
-                asleep = tuple(self._asleep)
+                asleep = list(self._asleep)
                 # No task goes on before a callback that is due on any of the clocks.
                 for_drivers = len(asleep) > 1 and _with_callbacks(asleep, now)
                 for alarm in asleep:

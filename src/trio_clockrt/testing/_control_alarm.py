@@ -33,6 +33,10 @@ class TimeMover(Protocol):
 
     def alarm_moved(self, deadline: float, /) -> None: ...
 
+    def add_driven(self, alarm: ControlAlarm, /) -> None:
+        """It has timers from now on."""
+        ...
+
 
 class ControlAlarm(DriverAlarm):
     """Sleeps until the mover, which moves the time, rings.
@@ -53,6 +57,8 @@ class ControlAlarm(DriverAlarm):
 
     def bind(self, timers: Timers) -> None:
         self.timers = timers
+        # Not before, as other threads look at the timers.
+        self._mover.add_driven(self)
 
     def move(self, deadline: float) -> None:
         self.deadline = LONG_AGO if deadline == -inf else deadline

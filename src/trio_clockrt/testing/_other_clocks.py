@@ -4,6 +4,9 @@ These are the clocks that no task drives, see `_caller_driven.py`, and those tha
 drivers in other runs drive. They are told when time has moved. Where no run has the
 control as its clock, they also move the time, when all the runs that wait for it are
 idle: see `_idle_watcher.py`.
+
+Other threads add to these dictionaries and lists, and take out of them. So a look at
+one copies it with `list`, which is one step, also without the GIL. (`tuple` is none.)
 """
 
 from __future__ import annotations
@@ -63,18 +66,19 @@ class OtherClocks:
 
     def make_alarm(self) -> ControlAlarm:
         self.watch_this_run()
-        alarm = ControlAlarm(self._asleep, self)
+        return ControlAlarm(self._asleep, self)
+
+    def add_driven(self, alarm: ControlAlarm) -> None:
         newest = ref(alarm, self._driven.remove)
         self._driven.append(newest)
         self.newest = newest
-        return alarm
 
     def here(self) -> list[CallerDrivenAlarm]:
         """Of the clocks that no task drives, those that may be used here."""
         # Those that are gone are nowhere.
         return [
             alarm
-            for weak in tuple(self._caller_driven)
+            for weak in list(self._caller_driven)
             if (alarm := weak()) is not None
             and alarm.timers.life.alive
             and alarm.timers.is_here()
@@ -104,7 +108,7 @@ class OtherClocks:
 
     def next_deadline(self) -> float:
         """The earliest deadline of which a driver or a run can be told."""
-        deadlines = [alarm.deadline for alarm in tuple(self._asleep)]
+        deadlines = [alarm.deadline for alarm in list(self._asleep)]
         deadlines += [
             alarm.deadline for alarm in self._all_caller_driven() if alarm.run()
         ]
@@ -115,14 +119,14 @@ class OtherClocks:
         return states + [alarm.timers for alarm in self._all_caller_driven()]
 
     def only_periodic(self) -> bool:
-        states = [alarm.timers for alarm in tuple(self._asleep)]
+        states = [alarm.timers for alarm in list(self._asleep)]
         states += [alarm.timers for alarm in self._all_caller_driven() if alarm.run()]
         return all(timers.only_periodic() for timers in states)
 
     def wake_due(self) -> None:
         """Time has moved: tell the drivers and runs in which something is due."""
         now = self._time.instant()
-        for sleeping in tuple(self._asleep):
+        for sleeping in list(self._asleep):
             if sleeping.deadline <= now:
                 sleeping.wake_soon()
                 self._forget_if_crashed(sleeping)
@@ -146,7 +150,7 @@ class OtherClocks:
 
     def look_again(self) -> None:
         """The watchers should: deadlines or settings have changed."""
-        for run, watcher in tuple(self._watchers.items()):
+        for run, watcher in list(self._watchers.items()):
             post(run, watcher.look_again)
 
     def settings_changed(self) -> None:
@@ -170,7 +174,7 @@ class OtherClocks:
                 add_instrument(watcher)
 
     def forget(self, watcher: IdleWatcher) -> None:
-        for run, known in tuple(self._watchers.items()):
+        for run, known in list(self._watchers.items()):
             if known is watcher:
                 self._watchers.pop(run, None)
         self.look_again()  # perhaps only this run was not idle
@@ -178,7 +182,7 @@ class OtherClocks:
     def jump(self) -> bool:
         """Go to the next deadline, if all runs are idle."""
         with self._lock:
-            watchers = tuple(self._watchers.values())
+            watchers = list(self._watchers.values())
             if (
                 self.own_run
                 or self._idleness.holds
@@ -187,7 +191,7 @@ class OtherClocks:
                 return False
             for watcher in watchers:
                 watcher.step = None  # until it has looked again
-            for sleeping in tuple(self._asleep):
+            for sleeping in list(self._asleep):
                 self._forget_if_crashed(sleeping)
             self._time.go_to(self.next_deadline())
         self.wake_due()
@@ -207,13 +211,13 @@ class OtherClocks:
         )
 
     def _all_driven(self) -> Iterator[ControlAlarm]:
-        for weak in tuple(self._driven):
+        for weak in list(self._driven):
             alarm = weak()
             if alarm is not None and alarm.timers.life.alive:
                 yield alarm
 
     def _all_caller_driven(self) -> Iterator[CallerDrivenAlarm]:
-        for weak in tuple(self._caller_driven):
+        for weak in list(self._caller_driven):
             alarm = weak()
             if alarm is not None and alarm.timers.life.alive:
                 yield alarm
