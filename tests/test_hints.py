@@ -6,6 +6,7 @@ import abc
 import copy
 import datetime
 import doctest
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -424,12 +425,18 @@ def test_imports_from_the_wrong_module(module: str, name: str, instead: str) -> 
     for code in (
         f"from {module} import {name}",
         f"from {module} import __name__, {name} as other",
-        f"import {module}; {module}.{name}",
     ):
         with pytest.raises(ImportError) as caught:
             exec(code, {})
         assert instead in str(caught.value)
         assert caught.value.name == module
+    found = importlib.import_module(module)
+    with pytest.raises(AttributeError) as missed:
+        getattr(found, name)
+    assert instead in str(missed.value)
+    assert (missed.value.name, missed.value.obj) == (name, found)
+    # Programs look so which features there are.
+    assert not hasattr(found, name)
 
 
 @pytest.mark.parametrize("module", ["testing", "affinity", "pytest_plugin"])

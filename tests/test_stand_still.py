@@ -448,6 +448,7 @@ def test_it_is_said_where_warnings_are_errors(
     """The error may not be seen before the worker is done, here: for ever."""
     wait_for(worker)
     assert terminal.getvalue().count(SAID) == 3
+    assert terminal.getvalue().count("standing still for a second") == 1
 
 
 @pytest.mark.parametrize("captured", [False, True])

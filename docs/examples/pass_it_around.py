@@ -9,14 +9,14 @@ async def connect(attempt):
 
 
 async def connect_with_retries(clock: Clock):
-    pause = 1.0
     for attempt in range(10):
+        if attempt:
+            await clock.delay(2 ** (attempt - 1))
         try:
             with clock.fail_after(5):
                 return await connect(attempt)
         except (OSError, trio.TooSlowError):
-            await clock.delay(pause)
-            pause *= 2
+            pass
     raise OSError("no answer, ten times")
 
 

@@ -463,20 +463,20 @@ class Clock(SimpleClock):
     ) -> AbstractContextManager[trio.CancelScope]:
         """Like `move_on_after`, but if the time is up, raise `trio.TooSlowError`.
 
-        If the scope is cancelled by hand, in time, the block is left without an error.
-        (:func:`trio.fail_after` raises one then too.) Where the clock's own timers
-        cancel the scope, "in time" is as the scope is cancelled.
+        If you cancel the scope by hand, and the block is left in time, there is no
+        error. (:func:`trio.fail_after` raises one then too.) If clean-up in the block
+        takes until after the deadline, there is one. But where the clock's own timers
+        cancel the scope, as outside of the Trio run whose clock it measures with, what
+        counts is when you cancel the scope.
 
-        In the Trio run whose clock it measures with, Trio cancels the scope, and "in
-        time" is as the block is left: if the scope's deadline has come by then, the
-        block raises the error. It also does so if the deadline has come and is then
-        moved, by the block's own clean-up or by another task. From Trio 0.31 on, the
-        `trio.Cancelled` tells that. Before Trio 0.31, the block raises the error
-        whenever the deadline has been moved and the scope is cancelled, even by hand.
-        Elsewhere, the same holds for a deadline that you give to the scope yourself.
-        (The block may also raise the error for the deadline of a scope inside it: if
-        that deadline has come, and this scope is then cancelled by hand before the
-        scope inside is left.)
+        A deadline that has come counts also if the block's clean-up, or another task,
+        moves it then. From Trio 0.31 on, the `trio.Cancelled` tells that. Before Trio
+        0.31, the block raises the error whenever the deadline has been moved and the
+        scope is cancelled, even by hand. Where the clock's own timers cancel the scope,
+        the same holds for a deadline that you give to the scope yourself. (The block
+        may also raise the error for the deadline of a scope inside it: if that deadline
+        has come, and this scope is then cancelled by hand before the scope inside is
+        left.)
 
         Raises:
             trio.TooSlowError: from the block, if it was cancelled and the time was up.

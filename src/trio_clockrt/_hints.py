@@ -7,11 +7,11 @@ and 3.11, a class that has one costs 45 ns for each attribute that is there. `di
 not show guesses, so neither do editors, nor mocks with a ``spec``, nor Python where it
 suggests what may have been meant. Type checkers do not see them.
 
-What is imported from the wrong module is an ImportError of that module's `__getattr__`,
-also where `hasattr` asks: of an AttributeError, ``from ... import`` makes a message of
-its own. That is for some dozens of names which no code has a reason to look for there.
-All other names, and the submodules, which the import system asks for in the same way,
-are an AttributeError. A guessed argument is looked up around `ClockControl.__init__`.
+What is looked for in the wrong module is an AttributeError of that module's
+`__getattr__`, as programs ask `hasattr` for features. But of an AttributeError, ``from
+... import`` makes a message of its own, so there it is an ImportError. The instruction
+that asks tells which of the two it is. A guessed argument is looked up around
+`ClockControl.__init__`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 from abc import ABCMeta
 from datetime import datetime
 from functools import wraps
+from opcode import opmap
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ _GUESSES: dict[str, dict[str, str]] = {
         "run_next run_once jump_to_next": "`await control.run_until(instant)`, which "
         "stops at each deadline on the way",
         "wait_all_tasks_blocked": "`await trio.testing.wait_all_tasks_blocked()`",
-        "freeze freeze_time travel start stop patch patch_time": _PATCH,
+        "freeze": f"{_PATCH} for the standard library; or {_HOLD}",
+        "freeze_time travel start stop patch patch_time": _PATCH,
         "pause resume unfreeze": _HOLD,
         "autojump auto_jump autojump_clock": "the attribute `control."
         "autojump_threshold`, which 0 turns on",
@@ -190,7 +192,8 @@ _GUESSES: dict[str, dict[str, str]] = {
         "call_later call_at call_every call_soon timers": _TIMERS,
     },
     "TimerGroup": {
-        "call_soon set_timeout set_timer add_timer after schedule later call_in "
+        "call_soon": f"{_CALL}, where 0 is for now",
+        "set_timeout set_timer add_timer after schedule later call_in "
         "call_after run_later run_in add enter schedule_once delay": _CALL,
         "at run_at schedule_at enterabs": _CALL_AT,
         "every set_interval interval call_repeatedly repeat call_periodically "
@@ -218,8 +221,9 @@ _GUESSES: dict[str, dict[str, str]] = {
         "restart start again reschedule rearm refresh resume modify extend postpone "
         "snooze delay shift": _RESET,
         "reset_at": "`timer.reset(instant - clock.instant())`",
-        "active is_active cancelled fired expired done is_pending is_alive scheduled "
-        "cancel_called": "`timer.pending`",
+        "active is_active is_pending is_alive scheduled": "`timer.pending`",
+        "cancelled fired expired done cancel_called": "`not timer.pending`: a timer is "
+        "pending until it has fired or been cancelled",
         "deadline due instant time next_run_time": "`timer.when`",
         "remaining time_left time_remaining seconds": "`timer.when - clock.instant()`",
         "fire call run trigger": "`timer.reset(0)`",
@@ -305,21 +309,33 @@ _MODULES = ("affinity", "pytest_plugin")
 def look_elsewhere(module: str, name: str) -> NoReturn:
     """The `__getattr__` of the public modules.
 
-    What is elsewhere is an ImportError, also for `hasattr`: ``from ... import`` makes a
-    message of its own of every AttributeError.
+    What is elsewhere is an AttributeError, as `hasattr` has to see, but in ``from ...
+    import`` an ImportError: of an AttributeError, that makes a message of its own.
     """
     package = sys.modules["trio_clockrt"]
     instead = _ELSEWHERE.get(name)
     if module != "trio_clockrt" and name in package.__all__:
         instead = f"is not here: `from trio_clockrt import {name}`"
-    if instead is not None:
-        raise ImportError(
-            f"cannot import name {name!r} from {module!r}: it {instead}", name=module
-        )
     message = f"module {module!r} has no attribute {name!r}"
-    if module == "trio_clockrt" and name in _MODULES:
+    if instead is not None:
+        if _is_importing_from():
+            raise ImportError(
+                f"cannot import name {name!r} from {module!r}: it {instead}",
+                name=module,
+            )
+        message += f": it {instead}"
+    elif module == "trio_clockrt" and name in _MODULES:
         message += f": write `import trio_clockrt.{name}` first"
     raise AttributeError(message, name=name, obj=sys.modules[module])
+
+
+def _is_importing_from() -> bool:
+    """Whether the code that asks for the attribute is a ``from ... import``."""
+    frame = sys._getframe(2)
+    if frame.f_code.co_name == "__getattr__":
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 def about_value(value: object) -> str:

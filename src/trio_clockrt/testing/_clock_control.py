@@ -785,7 +785,7 @@ def _flag(given: object, name: str) -> bool:
 
 def _aware(when: object, name: str) -> datetime:
     if not isinstance(when, datetime):
-        raise TypeError(f"`{name}` must be a datetime, not {when!r}")
+        raise TypeError(f"`{name}` must be a datetime with a timezone, not {when!r}")
     if when.utcoffset() is None:
         raise ValueError(
             f"`{name}` must have a timezone, such as datetime.timezone.utc, but "

@@ -131,7 +131,7 @@ class Idleness:
         """No task could be told now; how long to wait before it is tried again."""
         workers = self._workers.get()
         assert workers is not None
-        workers.warn_again()
+        workers.warn_again(_UNNOTICED)
         return _UNNOTICED
 
     def watch_silence(self) -> NothingHappens:

@@ -116,11 +116,10 @@ class StandStill:
                 aloud=aloud,
             )
 
-    def warn_again(self) -> None:
+    def warn_again(self, after: float) -> None:
         """No task could be told of the warning, an error; it is to be tried again."""
         self._warned = False
-        # But not at once.
-        self._since, self._told_at = self._real(), -inf
+        self._told_at = self._real() + after - _AGAIN
 
 
 class WorkersAreBusy(StandStill, trio.abc.Instrument):
@@ -220,7 +219,7 @@ class TasksGoOn(StandStill, trio.abc.Instrument):
             except Exception as error:  # a warning, where they are errors
                 if raise_in_program(error, never_wait=tasks):
                     return
-                self.warn_again()
+                self.warn_again(self._patience)
 
 
 def _why_workers(task: Task) -> tuple[str, FrameType]:
