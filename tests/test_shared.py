@@ -21,7 +21,8 @@ from trio_clockrt import (
     Timer,
     TimerNursery,
 )
-from trio_clockrt._timers import Timers, Waiter
+from trio_clockrt._pending import Waiter
+from trio_clockrt._timers import Timers
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup

@@ -15,8 +15,9 @@ from interrupted import Interrupted
 from shared_clock import SharedClock, in_thread
 from trio.testing import MockClock
 
-from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _timers
+from trio_clockrt import ClockGone, InactiveClock, Timer, TimerNursery, _inbox
 from trio_clockrt._end_of_run import _EndOfRun
+from trio_clockrt._pending import TASKS
 from trio_clockrt._queue import Queue
 from trio_clockrt._timers import Timers
 from trio_clockrt.testing import ClockControl
@@ -73,7 +74,7 @@ def test_another_thread_claims_what_is_just_firing() -> None:
     control = ClockControl()
     clock, driver = InactiveClock.from_control(control).activate_manual()
     timers = clock._timers
-    timers.tasks = timers.groups[_timers.TASKS] = tasks = Interrupted()
+    timers.tasks = timers.groups[TASKS] = tasks = Interrupted()
     trio.run(main)
 
 
@@ -269,7 +270,7 @@ def test_whoever_says_too_much_pauses(
             timers.call_at(60 + n, int)
 
     timers, pauses = open_timers(shared), list[float]()
-    monkeypatch.setattr(_timers, "sleep", pauses.append)
+    monkeypatch.setattr(_inbox, "sleep", pauses.append)
     shared.home.do(set_many)
     assert pauses == []
     shared.home.do(lambda: in_thread(set_many))  # nobody reads it meanwhile

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._end_of_run import note_run
+from ._pending import Alarm
 from ._place import Place
-from ._timers import Alarm, Timers
+from ._timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

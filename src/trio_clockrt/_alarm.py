@@ -50,8 +50,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._pending import Alarm
 from ._post import is_running, post
-from ._timers import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ from trio.lowlevel import (
 )
 
 if TYPE_CHECKING:
-    from ._timers import Timers
+    from ._pending import Pending
 
 
 class _EndOfRun(trio.abc.Instrument):
@@ -38,12 +38,12 @@ class _EndOfRun(trio.abc.Instrument):
     def __init__(self, run: TrioToken) -> None:
         self._run = run
         # No WeakSet: while one is gone through, clocks may end in other threads.
-        self._clocks: dict[ref[Timers], None] = {}
+        self._clocks: dict[ref[Pending], None] = {}
 
-    def note(self, timers: Timers) -> None:
+    def note(self, timers: Pending) -> None:
         self._clocks[ref(timers, self._forget)] = None
 
-    def _forget(self, timers: ref[Timers]) -> None:
+    def _forget(self, timers: ref[Pending]) -> None:
         self._clocks.pop(timers, None)
 
     @enable_ki_protection
@@ -57,7 +57,7 @@ class _EndOfRun(trio.abc.Instrument):
 _ends: RunVar[_EndOfRun | None] = RunVar("clocks that are waited for", None)
 
 
-def note_run(timers: Timers) -> None:
+def note_run(timers: Pending) -> None:
     """Something in this run waits for a clock that may outlive the run."""
     end = _ends.get()
     if end is None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import TrioToken
 
+    from ._pending import Pending
     from ._timer_group import TimerGroup
-    from ._timers import Timers
 
 
 class Listener(Protocol):
@@ -67,7 +67,7 @@ class Listener(Protocol):
 class Lifetime:
     """Whether a clock is alive, and for how long."""
 
-    def __init__(self, timers: Timers, wake_soon: Callable[[], object]) -> None:
+    def __init__(self, timers: Pending, wake_soon: Callable[[], object]) -> None:
         # These hold this, and are to be freed without the garbage collector.
         self._held_by = ref(timers)
         # Lets the driver look whether the clock is used; from any thread, and at any
@@ -86,7 +86,7 @@ class Lifetime:
         _activations.add(timers)
 
     @property
-    def _timers(self) -> Timers:
+    def _timers(self) -> Pending:
         timers = self._held_by()
         assert timers is not None
         return timers
@@ -170,7 +170,7 @@ class Lifetime:
             if listener._run == run:
                 listener._give_up()
 
-    def _listeners(self, timers: Timers) -> list[Listener]:
+    def _listeners(self, timers: Pending) -> list[Listener]:
         # Each list is made in one step, as other threads may add and take out.
         tasks: list[Listener] = list(timers.tasks.values())
         return tasks + list(self.retainers) + list(self.listeners)
@@ -212,7 +212,7 @@ class Lifetime:
             group._let_go()
 
 
-_activations: WeakSet[Timers] = WeakSet()
+_activations: WeakSet[Pending] = WeakSet()
 
 
 def _forked() -> None:

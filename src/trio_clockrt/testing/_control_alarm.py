@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TimeMover(Protocol):
-    """What moves the time, and rings: an `Autojump` or a `OtherClocks`."""
+    """What moves the time, and wakes drivers: an `Autojump`, or `OtherClocks`."""
 
     # Whether it may have to be told that a driver waits for another instant.
     waiting: bool
@@ -39,11 +39,11 @@ class TimeMover(Protocol):
 
 
 class ControlAlarm(DriverAlarm):
-    """Sleeps until the mover, which moves the time, rings.
+    """Sleeps until the code that moves the time wakes it.
 
     Args:
         asleep: Where it is to be found, while the driver sleeps.
-        mover: What will ring.
+        mover: What will wake it.
     """
 
     _task: Task

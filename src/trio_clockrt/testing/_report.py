@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import Task
 
-    from .._timers import Timers, Waiter
+    from .._pending import Waiter
+    from .._timers import Timers
     from ._virtual_time import VirtualTime
 
 _NEXT_TIMERS = 10
