@@ -10,10 +10,10 @@ sockets there are, and tell a difference to the present, which is no exact answe
 this is a look at Trio's inside, see `_trio_inside.py`.
 
 The control wakes the drivers of its run itself. It knows the earliest deadline of each
-driver that is asleep, and in the instrument, when time has got there, it wakes them: tasks
-are woken as by the alarm of a real clock. That saves two deadlines of Trio's and a pass
-of its loop for each virtual sleep. The library is tuned most here: a jump writes a
-number of its own and takes no lock, and asks Python's count of threads before Trio's.
+driver that is asleep, and in the instrument, when time has got there, it wakes them:
+tasks are woken as by the alarm of a real clock. That saves two deadlines of Trio's and
+a pass of its loop for each virtual sleep. The library is tuned most here: a jump writes
+a number of its own and takes no lock, and asks Python's count of threads before Trio's.
 
 Callbacks come before Trio's own deadlines of the same instant. After the instrument,
 Trio reads the clock once, to see which deadlines have expired. Where the instrument has

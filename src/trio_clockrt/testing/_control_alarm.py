@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TimeMover(Protocol):
-    """What moves the time, and wakes drivers: an `Autojump`, or `OtherClocks`."""
+    """What moves the time, and wakes drivers: `Autojump`, `OtherClocks`."""
 
     # Whether it may have to be told that a driver waits for another instant.
     waiting: bool
