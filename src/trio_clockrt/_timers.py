@@ -157,7 +157,7 @@ class Timers(Inbox):
                 self.queue.push(entry)
 
     def wake_sleepers(self, now: float) -> bool:
-        """The alarm's deadline has come: do what can be done without a turn of the driver's.
+        """The deadline has come: do what can be done without a turn of the driver's.
 
         That is, wake the tasks that wait, if nothing else is due: no task may go on
         before the callbacks that come before it, or with it, nor before the clock is
