@@ -41,7 +41,7 @@ def test_such_a_driver_fires(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> 
     recipe = InactiveClock.new_shared()
     clock, driver = recipe.activate_manual(on_earlier=lambda: told.append("earlier"))
     with clock.timer_group() as timers:
-        in_thread(partial(timers.call_later, 0, calls.append, "called"))
+        in_thread(lambda: timers.call_later(0, calls.append, "called"))
         assert told == ["earlier"]
         driver.advance_timers()
         assert calls == ["called"]

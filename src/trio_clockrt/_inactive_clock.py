@@ -126,8 +126,7 @@ class InactiveClock(Hinted, Generic[S]):
             >>> trio.run(main)
             3600.0
         """
-        if not isinstance(control, TimeControl):
-            raise TypeError(f"`control` must be a ClockControl, not {control!r}")
+        _check_control(control)
         return _make_recipe(control=control)
 
     def clone(self: InactiveClock[Isolated]) -> InactiveClock[Isolated]:
@@ -362,6 +361,11 @@ class InactiveClock(Hinted, Generic[S]):
             raise TypeError(f"an InactiveClock has to be activated: {USAGE}")
 
         def __aexit__(self, *exc_info: object) -> None: ...
+
+
+def _check_control(control: object) -> None:
+    if not isinstance(control, TimeControl):
+        raise TypeError(f"`control` must be a ClockControl, not {control!r}")
 
 
 def _check_affinity(affinity: object, name: str) -> None:

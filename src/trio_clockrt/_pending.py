@@ -166,7 +166,7 @@ class Pending:
         self.failures = Failures()
         self.defect: BaseException | None = None
         self.life = Lifetime(self, alarm.wake_soon)
-        self.fired = 0
+        self.fired: int = 0
         self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
         self.lateness_max: float = 0.0
 
