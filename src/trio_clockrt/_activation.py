@@ -51,11 +51,11 @@ class Activation:
         self.source = source
         self.alarm = alarm
         self.on_run_clock = on_run_clock
-        self.notes_origins = alarm.notes_origins
+        self.notes_origins: bool = alarm.notes_origins
         self.name = name
         self.affinity = affinity
         self.shared = shared
-        self.timers = Timers(
+        self.timers: Timers = Timers(
             source.now,
             Place(current),
             alarm,

@@ -59,6 +59,8 @@ _NONE: dict[int, Any] = {}
 class Inbox(Pending):
     """Files entries, and moves the alarm."""
 
+    busy: bool
+
     # --- to register, and to cancel ---
 
     def add(self, waiter: Waiter) -> None:

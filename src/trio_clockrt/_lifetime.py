@@ -72,7 +72,7 @@ class Lifetime:
         self._held_by = ref(timers)
         # Lets the driver look whether the clock is used; from any thread, and at any
         # moment.
-        self.wake_soon = wake_soon
+        self.wake_soon: Callable[[], object] = wake_soon
         self.owners: dict[object, None] = {}
         # In the order in which they have come. What keeps the clock alive...
         self.retainers: dict[Listener, None] = {}

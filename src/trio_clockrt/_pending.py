@@ -139,9 +139,9 @@ class Pending:
         self.alarm = alarm
         self.has_driver_task = has_driver_task
         # Whether only tasks of the driver's own run can wait.
-        self.in_one_run = has_driver_task and not shared
-        self.is_here = place.is_here
-        self.made_in = place.this
+        self.in_one_run: bool = has_driver_task and not shared
+        self.is_here: Callable[[], bool] = place.is_here
+        self.made_in: object = place.this
         # What tells whether timers may be used here, compared with...
         self.current: Callable[[], object] = place.current
         # ...this, which is None once the clock is gone.
@@ -150,22 +150,22 @@ class Pending:
         self.lock: RLock | None = RLock() if shared else None
         if shared:
             self.current, self.place = _anywhere, _ANYWHERE
-        self.numbers = Numbers(self.lock)
-        self.number = self.numbers.next
+        self.numbers: Numbers = Numbers(self.lock)
+        self.number: Callable[[], int] = self.numbers.next
         self.tasks: dict[int, Waiter] = {}
         self.groups: dict[int, dict[int, Any]] = {TASKS: self.tasks}
-        self.queue = Queue(self.groups)
+        self.queue: Queue = Queue(self.groups)
         self.inbox: deque[Entry | float | None] = deque()
-        self.busy = False
-        self.firing = False
+        self.busy: bool = False
+        self.firing: bool = False
         # Of the pass that is under way, if any: up to which instant and which number it
         # fires, and what is set aside.
         self._until: float | None = None
         self._limit = 0
         self._aside: list[Entry] = []
-        self.failures = Failures()
+        self.failures: Failures = Failures()
         self.defect: BaseException | None = None
-        self.life = Lifetime(self, alarm.wake_soon)
+        self.life: Lifetime = Lifetime(self, alarm.wake_soon)
         self.fired: int = 0
         self.lateness: deque[float] = deque(maxlen=_LATENESS_SAMPLES)
         self.lateness_max: float = 0.0
@@ -248,7 +248,8 @@ class Pending:
         """The clock is gone. From any thread, and at any moment."""
         self.groups.clear()
         # Not cleared, as the place may be busy with them.
-        self.queue, self.inbox = Queue(self.groups), deque()
+        self.queue = Queue(self.groups)
+        self.inbox = deque()
 
     def forked(self) -> None:
         self.tasks.clear()

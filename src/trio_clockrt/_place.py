@@ -38,8 +38,8 @@ class Place:
     __slots__ = ("_thread", "current", "this")
 
     def __init__(self, current: Callable[[], object]) -> None:
-        self.current = current
-        self.this = current()
+        self.current: Callable[[], object] = current
+        self.this: object = current()
         self._thread = get_ident()
 
     def is_here(self) -> bool:

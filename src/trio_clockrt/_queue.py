@@ -62,7 +62,7 @@ class Queue:
         self._heads: list[tuple[Entry, list[Entry]]] = []
         self._in_runs = 0
         # How many are dead; only a guess where a signal has interrupted the count.
-        self.dead = 0
+        self.dead: int = 0
 
     def __len__(self) -> int:
         """How many entries there are, the dead ones included."""

@@ -44,6 +44,12 @@ _NONE: dict[int, Any] = {}
 class Timers(Inbox):
     """The pending timers and waiters of one activation, which fire."""
 
+    busy: bool
+    firing: bool
+    fired: int
+    lateness_max: float
+    defect: BaseException | None
+
     def _take_turn(self) -> None:
         try:
             self.fire_due(None)
