@@ -28,6 +28,7 @@ check: $(VENV)/check.stamp  ## everything else that has to hold
 	$(BIN)/mypy
 	PATH="$(abspath $(BIN)):$$PATH" pyright
 	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes trio_clockrt
+	$(BIN)/python benchmarks/bench.py --smoke
 	$(MAKE) docs coverage
 	tools/without_the_gil.sh
 
