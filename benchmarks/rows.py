@@ -460,7 +460,7 @@ def import_time(what: str, beside: str, _: float) -> float:
     with TemporaryDirectory() as folder:
         # For the first time, Python compiles it.
         cache = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
-        _, took = [
+        _cold, took = [
             subprocess.check_output(
                 [sys.executable, "-c", code], env=os.environ | cache
             )
