@@ -24,7 +24,7 @@ from trio_clockrt import (
     PeriodicTimer,
     open_clock,
 )
-from trio_clockrt._alarm import TrioAlarm
+from trio_clockrt._alarm import TrioAlarm, _lose_driver
 from trio_clockrt.testing import ClockControl
 
 if sys.version_info < (3, 11):
@@ -626,5 +626,6 @@ def test_what_the_exit_of_the_interpreter_drops_stays_as_it_is() -> None:
     """Modules may have lost their names by then, and the driver has gone before."""
     clock, driver = InactiveClock().activate_manual()
     clock.__del__(lambda: True)
+    _lose_driver(clock._timers.life, None, lambda: True)
     assert driver.advance_timers() is None
     assert clock.alive

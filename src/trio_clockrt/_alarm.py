@@ -28,6 +28,7 @@ should call `TrioToken.run_sync_soon`.)
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from contextlib import suppress
 from functools import partial
@@ -229,7 +230,11 @@ class ManualAlarm(Alarm):
     def note_run(self) -> None: ...
 
 
+# (At the exit of the interpreter, modules may have lost their names by then.)
 @enable_ki_protection
-def _lose_driver(life: Lifetime, _: object) -> None:
+def _lose_driver(
+    life: Lifetime, _: object, is_exiting: Callable[[], bool] = sys.is_finalizing
+) -> None:
     # At any moment, in any thread.
-    life.end("the driver that came with it has been dropped")
+    if not is_exiting():
+        life.end("the driver that came with it has been dropped")
